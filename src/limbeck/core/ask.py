@@ -1,0 +1,129 @@
+"""Asks and answers: all that passes between a step and a model.
+
+A step never opens a connection. It yields an `Ask` and is sent the `Reply`:
+
+    reply = yield Ask(messages=row.prompt, teacher="embedded", n=4, temperature=1.0)
+    reply.answers[0].text       # "12 + 5 = 17.\\nAnswer: 17"
+
+The engine answers from the cache, a live endpoint, a local model or a replay; the step can not tell and need not.
+`Exec` is the same for code: the engine runs it in the sandbox and sends back what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from limbeck.core.row import Message, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request for `n` answers to a conversation.
+
+    Defaults are explicit and are always sent, so that a server's or a model's own defaults never leak in
+    (trl#6337: a model's generation_config truncated the sampling unasked).
+    """
+
+    messages: Sequence[Message]
+    teacher: str
+    """Which model: a teacher name such as `embedded` or `openai:MODEL`, or `step:NAME` for a student of this run."""
+    n: int = 1
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    """Enters the cache key and local models' sampling: another seed is another set of answers."""
+    logprobs: int | None = None
+    """How many alternatives per token to report with their log-probabilities; None for none."""
+    tools: Sequence[Mapping[str, Any]] = ()
+    """Tool definitions in the OpenAI chat format."""
+    response_format: Mapping[str, Any] | None = None
+    """`{"type": "json_schema", …}` as in the OpenAI chat format, or None."""
+
+    def payload(self) -> dict[str, Any]:
+        """Return what identifies the request, JSON-able: everything but the teacher's name and `n`."""
+        values = {k: getattr(self, k) for k in PAYLOAD_FIELDS}
+        values["messages"] = [{k: v for k, v in asdict(m).items() if v is not None} for m in self.messages]
+        values["stop"] = list(self.stop)
+        values["tools"] = [dict(t) for t in self.tools]
+        return values
+
+
+PAYLOAD_FIELDS = ("temperature", "top_p", "max_tokens", "seed", "logprobs", "response_format")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """A token of an answer, its log-probability (natural), and the reported alternatives."""
+
+    token: str
+    logprob: float
+    top: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One sampled answer. `finish` is `stop`, `length` or `tool_calls`."""
+
+    text: str
+    finish: str = "stop"
+    tokens_out: int = 0
+    tool_calls: str | None = None
+    reasoning: str | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    usage: Usage = Usage()
+    """This answer's share of what the call cost; filled in by the engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answers to an `Ask`, in sample order, with what they cost."""
+
+    answers: tuple[Answer, ...]
+    usage: Usage = Usage()
+    teacher: str = ""
+    cached: int = 0
+    """How many of the answers came from the cache."""
+
+    @property
+    def text(self) -> str:
+        """The first answer's text."""
+        return self.answers[0].text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exec:
+    """A program to run in the sandbox."""
+
+    source: str
+    stdin: str = ""
+    seconds: float = 2.0
+    memory_mb: int = 256
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Whatever answers asks. A file in `teachers/` holds one class with these members, named after the file.
+
+    It is made from the text after the colon of its name: `openai:gpt-x@http://host/v1` -> `OpenAI("gpt-x@http…")`.
+    """
+
+    identity: str
+    """What enters the cache key: endpoint without credentials and model, or the hash of the weights."""
+
+    def __init__(self, rest: str) -> None: ...
+
+    async def answer(self, ask: Ask, samples: Sequence[int]) -> Reply:
+        """Answer `ask` once for each sample index (the engine leaves out those it has in the cache).
+
+        Raises EndpointError, BusyError or RefusedError; never returns fewer answers than asked.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and processes."""
+        ...

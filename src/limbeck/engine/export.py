@@ -1,0 +1,92 @@
+"""Export: kept rows in the formats that trainers read.
+
+    trl            {"prompt": [turns], "completion": [turns]}            the loss is on the completion only
+    axolotl        {"messages": [...]}                                   type: chat_template
+    llamafactory   {"conversations": [{"from": "human", "value": …}]}    sharegpt
+    openai         {"messages": [...]}                                   the fine-tuning API
+    hf             a folder of Parquet with `messages`, for datasets.load_dataset("parquet", data_dir=…)
+
+Sealed rows are refused: an evaluation set must not become training data by way of a file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.errors import InputError, SealedError, UnknownName, nearest
+from limbeck.core.row import Message, Row
+from limbeck.engine.rundir import read_rows, storing
+
+
+def export(source: Path, format_: str, out: Path | None) -> tuple[Path, int]:
+    """Write the kept rows of a step's folder (or a Parquet file of rows); returns where, and how many.
+
+    Raises UnknownName for a format that does not exist, InputError for a folder without rows, SealedError for
+    evaluation rows.
+    """
+    if format_ not in FORMATS:
+        raise UnknownName(f"There is no export format '{format_}'.{nearest(format_, FORMATS)}")
+    path = source / "kept.parquet" if source.is_dir() else source
+    if not path.is_file():
+        raise InputError(f"{source} holds no kept.parquet; name the folder of a finished step.")
+    rows = list(read_rows(path))
+    sealed = next((row for row in rows if row.sealed), None)
+    if sealed is not None:
+        raise SealedError(
+            f"{path} holds sealed evaluation rows ({sealed.id} is one); they are not exported for training."
+        )
+    records = [FORMATS[format_](row) for row in rows]
+    target = out or path.parent / (f"export-{format_}" + ("" if format_ == "hf" else ".jsonl"))
+    with storing(target):
+        _write(target, records, format_)
+    return target, len(records)
+
+
+def _write(target: Path, records: list[dict[str, Any]], format_: str) -> None:
+    if format_ == "hf":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        target.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(records), target / "train.parquet")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls is not None:
+        turn["tool_calls"] = json.loads(message.tool_calls)
+    if message.name is not None:
+        turn["name"] = message.name
+    return turn
+
+
+def _messages(row: Row) -> dict[str, Any]:
+    return {"messages": [_turn(m) for m in row.messages]}
+
+
+def _trl(row: Row) -> dict[str, Any]:
+    return {"prompt": [_turn(m) for m in row.prompt], "completion": [_turn(m) for m in row.messages[len(row.prompt) :]]}
+
+
+def _sharegpt(row: Row) -> dict[str, Any]:
+    names = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
+    turns = [{"from": names[m.role], "value": m.content} for m in row.messages if m.role != "system"]
+    system = next((m.content for m in row.messages if m.role == "system"), None)
+    return {"conversations": turns} if system is None else {"conversations": turns, "system": system}
+
+
+FORMATS: dict[str, Callable[[Row], dict[str, Any]]] = {
+    "trl": _trl,
+    "axolotl": _messages,
+    "llamafactory": _sharegpt,
+    "openai": _messages,
+    "hf": _messages,
+}

@@ -1,0 +1,121 @@
+"""What a run has to do: each step's fingerprint, whether it is done, and why not.
+
+A step's full fingerprint covers its own (fields, code, files it reads), those of the steps whose rows or artefacts it
+uses, and the identity of the models it names; so a change anywhere reruns what depends on it and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from limbeck.core.fingerprint import code_version, digest
+from limbeck.core.recipe import Recipe, after_of
+from limbeck.core.step import STEP_PREFIX, Each, Source, Step
+from limbeck.engine.answer import open_teacher
+from limbeck.engine.rundir import RunFolder, StepFolder
+
+_MODEL_FIELDS = ("teacher", "student", "model")
+
+
+@dataclass
+class Node:
+    """A step of the recipe with its place on disk and its fingerprint."""
+
+    index: int
+    step: Step
+    folder: StepFolder
+    fingerprint: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    """The fingerprints of the steps it reads, by name."""
+
+    @property
+    def name(self) -> str:
+        """The step's name in the recipe."""
+        return self.step.name
+
+    @property
+    def done(self) -> bool:
+        """Whether the folder holds the completed result of exactly this step."""
+        return self.folder.print_done() == self.fingerprint
+
+    def record(self) -> dict[str, Any]:
+        """Return what `step.json` says of the step itself."""
+        return {
+            "step": self.step.called(),
+            "name": self.name,
+            "after": list(after_of(self.step)),
+            "needs": list(self.step.needs()),
+            "fields": self.step.fields(),
+            "fingerprint": self.fingerprint,
+            "code": code_version(type(self.step)),
+            "inputs": self.inputs,
+        }
+
+
+def nodes(recipe: Recipe, folder: RunFolder) -> dict[str, Node]:
+    """Return the steps of the recipe by name, in order, with folders and fingerprints."""
+    found: dict[str, Node] = {}
+    for index, step in enumerate(recipe.resolved(), start=1):
+        inputs = {name: found[name].fingerprint for name in (*after_of(step), *step.needs())}
+        own = {"step": step.fingerprint(), "inputs": inputs, "models": _identities(step)}
+        found[step.name] = Node(index, step, folder.step(index, step.name), digest(own), inputs)
+    return found
+
+
+def chains(found: dict[str, Node]) -> list[list[Node]]:
+    """Return what is left to do as units: chains of streaming steps fused, every other step alone; in recipe order."""
+    units: list[list[Node]] = []
+    for node in found.values():
+        if node.done:
+            continue
+        last = units_by_tail(units).get(after_of(node.step)[0]) if len(after_of(node.step)) == 1 else None
+        if isinstance(node.step, Each) and last is not None and _joins(node, last, found):
+            last.append(node)
+        else:
+            units.append([node])
+    return units
+
+
+def _joins(node: Node, unit: list[Node], found: dict[str, Node]) -> bool:
+    """Whether a streaming step may run fused with the unit it reads from.
+
+    Not if it also needs a step that is still to run: that one may itself wait for this unit (prompts, a student trained
+    on answers to them, then that student's own answers to the same prompts), and the two would wait for ever.
+    """
+    if not isinstance(unit[-1].step, Each | Source):
+        return False
+    awaited = {name for member in unit for name in member.inputs}
+    others = node.inputs.keys() - {member.name for member in unit} - awaited
+    return all(found[name].done for name in others)
+
+
+def units_by_tail(units: list[list[Node]]) -> dict[str, list[Node]]:
+    """Return the units by the name of their last step."""
+    return {unit[-1].name: unit for unit in units}
+
+
+def why(node: Node) -> str:
+    """Say in one sentence why a step will run again, or that it will not."""
+    if node.done:
+        return "done; nothing that it depends on has changed"
+    was = node.folder.summary()
+    if node.folder.print_done() is None or not was:
+        return "begun but not finished" if node.folder.print_begun() else "not run yet"
+    now = node.record()
+    if was["step"] != now["step"]:
+        return f"it is now {now['step']}, not {was['step']}"
+    changed = [k for k in {**was["fields"], **now["fields"]} if was["fields"].get(k) != now["fields"].get(k)]
+    if changed:
+        parts = (f"{k}: {was['fields'].get(k)!r} -> {now['fields'].get(k)!r}" for k in sorted(changed))
+        return f"its options changed ({'; '.join(parts)})"
+    for name, fingerprint in now["inputs"].items():
+        if was.get("inputs", {}).get(name) != fingerprint:
+            return f"what it reads from '{name}' changed"
+    return "its code changed" if was.get("code") != now["code"] else "a file or model that it reads changed"
+
+
+def _identities(step: Step) -> list[str]:
+    fields = step.fields()
+    specs = [fields[name] for name in _MODEL_FIELDS if isinstance(fields.get(name), str) and fields[name]]
+    return [open_teacher(spec).identity for spec in specs if not spec.startswith(STEP_PREFIX)]

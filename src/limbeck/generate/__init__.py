@@ -1,0 +1,5 @@
+"""Who answers: teachers sampled per prompt. A room: one step a file."""
+
+from limbeck.core.find import lazily
+
+__getattr__ = lazily(__name__)

@@ -1,0 +1,5 @@
+"""Weighted and ordered unions of branches. A room: one step a file."""
+
+from limbeck.core.find import lazily
+
+__getattr__ = lazily(__name__)

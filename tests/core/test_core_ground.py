@@ -1,0 +1,225 @@
+"""The rest of the ground: canonical JSON and hashes, errors, the ledger, asks, options and the catalogue."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck.core import errors, fingerprint, options
+from limbeck.core.ask import Ask
+from limbeck.core.catalogue import catalogue
+from limbeck.core.errors import BudgetReached, UnknownName, UsageError
+from limbeck.core.ledger import Ledger
+from limbeck.core.row import Message, Usage
+
+# -- hashes ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text(), max_size=5))
+def test_equal_values_have_one_canonical_text(value: dict[str, Any]) -> None:
+    backwards = dict(reversed(value.items()))
+    assert fingerprint.canonical(value) == fingerprint.canonical(backwards)
+    assert (
+        fingerprint.digest(value) == fingerprint.digest(backwards) and json.loads(fingerprint.canonical(value)) == value
+    )
+
+
+def test_the_hash_is_what_it_always_was() -> None:
+    assert fingerprint.digest({"b": [1, "ü"], "a": None}) == "987a9008d9c5720d6ba6517476011f34"
+    assert fingerprint.digest("\ud800") != fingerprint.digest("\ud801")
+
+
+def test_a_folder_is_hashed_with_the_names_in_it(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    first = fingerprint.file_digest(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert fingerprint.file_digest(tmp_path) != first and len(fingerprint.file_digest(tmp_path / "b", 8)) == 16
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+KINDS = [v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, errors.LimbeckError)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_survives_the_way_out_of_a_worker(kind: type[errors.LimbeckError]) -> None:
+    back = pickle.loads(pickle.dumps(kind("It is full: make space.")))
+    assert type(back) is kind and str(back) == "It is full: make space." and back.exit_code == kind.exit_code
+
+
+def test_patience_survives_too() -> None:
+    assert pickle.loads(pickle.dumps(errors.BusyError("wait", 2.5))).retry_after == 2.5
+
+
+def test_each_error_is_what_a_reader_expects_of_it() -> None:
+    assert issubclass(errors.UsageError, ValueError) and issubclass(errors.EndpointError, ConnectionError)
+    assert [
+        errors.LimbeckError.exit_code,
+        UsageError.exit_code,
+        BudgetReached.exit_code,
+        errors.ToleranceExceeded.exit_code,
+    ] == [1, 2, 3, 4]
+
+
+# -- the ledger --------------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_adds_up_and_writes_one_line_a_step(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.commit("sample", Usage(tokens_in=5, tokens_out=7, usd=0.5, seconds=1), answers=2, cached=0)
+    ledger.commit("sample", Usage(), answers=0, cached=3)
+    ledger.commit("judge", Usage(tokens_in=1), answers=1, cached=0)
+    ledger.commit("idle", Usage(), answers=0, cached=0)
+    assert ledger.close_step("sample").calls == 1 and ledger.close_step("sample").cached == 3 and ledger.spent == 0.5
+    ledger.close()
+    lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == ["sample", "judge"], (
+        "each step once; what a stopped run cost is written too"
+    )
+    assert lines[0] | {"answers": 2, "tokens_in": 5, "tokens_out": 7, "usd": 0.5} == lines[0]
+
+
+def test_a_cap_refuses_before_the_call() -> None:
+    ledger = Ledger(cap=1.0)
+    ledger.reserve(0.6)
+    with pytest.raises(BudgetReached, match=r"budget of \$1 is reached \(\$0\.0000 spent\)\. Everything is kept"):
+        ledger.reserve(0.6)
+    ledger.commit("a", Usage(usd=0.1), answers=1, cached=0, reserved=0.6)
+    ledger.reserve(0.6)
+
+
+# -- asks --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_asks_payload_is_all_that_matters_and_nothing_else() -> None:
+    ask = Ask(messages=[Message(role="user", content="q")], teacher="a", n=2, stop=("x",))
+    assert ask.payload() == Ask(messages=(Message(role="user", content="q"),), teacher="b", n=5, stop=("x",)).payload()
+    changes: list[dict[str, Any]] = [
+        {"temperature": 0.5}, {"top_p": 0.5}, {"max_tokens": 1}, {"seed": 1}, {"logprobs": 2}, {"stop": ()},
+        {"tools": [{"a": 1}]}, {"response_format": {"type": "json_object"}}, {"messages": [Message(role="user", content="r")]},
+        {"messages": [Message(role="user", content="q", name="n")]},
+    ]  # fmt: skip
+    payloads = {
+        fingerprint.digest(Ask(**({"messages": ask.messages, "teacher": "a", "stop": ("x",)} | c)).payload())
+        for c in changes
+    }
+    assert len(payloads | {fingerprint.digest(ask.payload())}) == len(changes) + 1
+    json.dumps(ask.payload())
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (int, "8", 8), (float, "1e-5", 1e-5), (bool, "true", True), (bool, "false", False), (str, "a,b", "a,b"),
+        (int | None, "none", None), (int | None, "3", 3), (str | None, "None", None), (tuple[str, ...], "a, b", ("a", "b")),
+        (tuple[int, ...], "1,2", (1, 2)), (tuple[str, ...], "a", ("a",)), (list[float], "0.5", [0.5]),
+        (Sequence[str], "a,b", ["a", "b"]), (str | tuple[str, ...], "a", "a"), (str | tuple[str, ...], "a,b", ("a", "b")),
+        (dict[str, int], '{"a": 1}', {"a": 1}), (Mapping[str, str], '{"a": "b"}', {"a": "b"}),
+        (tuple[str, ...] | None, "none", None), (Literal["x", "y"], "x", "x"), (Path, "/a", Path("/a")), (Any, "x", "x"),
+    ],
+)  # fmt: skip
+def test_words_are_read_as_their_annotation_says(kind: Any, text: str, value: Any) -> None:
+    assert options.parse(kind, text, "--x") == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (int, "x"),
+        (int, "1.5"),
+        (bool, "maybe"),
+        (dict[str, int], "{nonsense"),
+        (dict[str, int], "x"),
+        (Literal["a"], "b"),
+        (tuple[int, ...], "1,x"),
+    ],
+)
+def test_words_that_do_not_fit_name_the_option(kind: Any, text: str) -> None:
+    with pytest.raises(UsageError, match="--x can not be"):
+        options.parse(kind, text, "--x")
+
+
+def test_a_parameter_without_annotation_is_read_as_its_default_is() -> None:
+    def mine(count=3, rate=0.5, strict=False, name="x", extra=None):
+        return None
+
+    given = {"count": "4", "rate": "0.1", "strict": "true", "name": "5", "extra": "6"}
+    read = options.recipe_options(mine, "mine", given)
+    assert read == {"count": 4, "rate": 0.1, "strict": True, "name": "5", "extra": "6"}
+    assert options.recipe_options(mine, "mine", {"count": 7, "extra": [1]}) == {"count": 7, "extra": [1]}
+
+
+def test_unknown_and_missing_parameters() -> None:
+    def mine(n_samples: int, rounds: int = 2) -> None: ...
+
+    with pytest.raises(UnknownName, match=r"The recipe mine has no parameter 'round'\. Did you mean 'rounds'\?"):
+        options.recipe_options(mine, "mine", {"n_samples": 1, "round": 2})
+    with pytest.raises(UsageError, match=r"The recipe mine needs --n-samples\."):
+        options.recipe_options(mine, "mine", {})
+
+
+@pytest.mark.parametrize(
+    ("words", "plain", "found"),
+    [
+        (["--a", "1", "f", "--b=2"], ["f"], {"a": "1", "b": "2"}),
+        (["f", "--flag", "g"], ["f", "g"], {"flag": "true"}),
+        (["--flag", "false", "g"], ["g"], {"flag": "false"}),
+        (["--two-words", "-1"], [], {"two_words": "-1"}),
+        (["--flag", "--a", "x=y"], [], {"flag": "true", "a": "x=y"}),
+        (["--a="], [], {"a": ""}),
+        (["-"], ["-"], {}),
+    ],
+)
+def test_words_are_parted(words: list[str], plain: list[str], found: dict[str, str]) -> None:
+    assert options.split_words(words, {"flag"}) == (plain, found)
+
+
+def test_short_options_are_refused() -> None:
+    with pytest.raises(UsageError, match="'-n' is not an option; write --NAME VALUE"):
+        options.split_words(["-n", "4"])
+
+
+# -- the catalogue -----------------------------------------------------------------------------------------------------
+
+
+def test_the_catalogue_lists_everything_with_a_sentence() -> None:
+    found = catalogue()
+    assert list(found) == ["recipes", "steps", "teachers"] and catalogue("steps") == {"steps": found["steps"]}
+    assert all(text for entries in found.values() for text in entries.values())
+
+
+def test_a_step_is_listed_with_its_options_and_their_docs() -> None:
+    (title, entries), *_ = catalogue("score.math").items()
+    assert title.startswith("score.math: ") and all(key.startswith("--") for key in entries)
+    assert not {"--name", "--after"} & entries.keys()
+
+
+def test_a_users_own_file_is_listed_without_docstrings(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from limbeck import Each, Recipe\nclass StepOne(Each):\n    a: int = 1\n    'How many.'\n    b: str\ndef own(n: int = 2, m='x'): ...\n"
+    )
+    (step,) = catalogue(f"{tmp_path}/own.py:StepOne").values()
+    assert step == {"--a": "int, default 1. How many.", "--b": "str, required."}
+    (recipe,) = catalogue(f"{tmp_path}/own.py:own").values()
+    assert recipe == {"--n": "int, default 2", "--m": "str, default 'x'"}
+
+
+def test_what_is_not_listed_names_the_nearest_of_all_kinds() -> None:
+    for wrong, right in (
+        ("strar", "star"),
+        ("score.mth", "score.math"),
+        ("embeded", "embedded"),
+        ("recipe", "recipes"),
+    ):
+        with pytest.raises(UnknownName, match=f"There is no recipe, step or teacher '{wrong}'. Did you mean '{right}'"):
+            catalogue(wrong)
