@@ -1,7 +1,7 @@
 """Write docs/reference.md: every recipe, step and teacher with its options, from the code itself.
 
-    python scripts/write_reference.py            # writes docs/reference.md
-    python scripts/write_reference.py --check    # exit code 1 if it is out of date
+python scripts/write_reference.py            # writes docs/reference.md
+python scripts/write_reference.py --check    # exit code 1 if it is out of date
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from limbeck.core.find import recipe_names, step_names, teacher_names
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
 HEAD = """# Reference
 
-Every recipe, step and teacher with its options. Written by `python scripts/write_reference.py`; the command line shows the same: `limbeck list`,
-`limbeck list score.math`. Every step also has `name` and `after` ([concepts](concepts.md#branches)).
+Every recipe, step and teacher with its options. Written by `python scripts/write_reference.py`; the command line shows the
+same: `limbeck list`, `limbeck list score.math`. Every step also has `name` and `after` ([concepts](concepts.md#branches)).
 """
 
 
@@ -33,7 +33,9 @@ def _part(name: str) -> str:
     title, options = next(iter(api.catalogue(name).items()))
     sentence = title.partition(": ")[2]
     shown = {f"`{option}`": text for option, text in options.items()}
-    return f"### {name}\n\n{sentence}\n\n" + (_table("option", "type, default, meaning", shown) if shown else "No options.\n")
+    return f"### {name}\n\n{sentence}\n\n" + (
+        _table("option", "type, default, meaning", shown) if shown else "No options.\n"
+    )
 
 
 def _table(left: str, right: str, entries: dict[str, str]) -> str:

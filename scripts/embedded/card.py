@@ -17,7 +17,12 @@ from embedded import pool
 from embedded.export import write
 from embedded.finetune import arms
 from embedded.measure import greedy, measured, wilson
+from limbeck.prompts.bank import BANK
 from limbeck.seeds.families import families, problems
+
+GATED = ("word_problems", "chains")
+"""The families that must reach 80 % for the weights to ship; they get all of the problems, the others half as many."""
+TERSE = next(message for message in BANK if message.style == "answer")
 
 TEACHER_TEXT = """# The embedded teacher
 
@@ -30,7 +35,7 @@ It knows nothing but these families. `exchanges` (two people, two totals) is its
 {families}
 Greedy with its 95 % Wilson interval, on problems of the split "test", which no model here was trained on; pass@1 and pass@8 at
 temperature 1. A wrong sample at temperature 1 counts as systematic if, of 16 new samples, more than half give one and the same
-wrong answer, and as random otherwise.
+wrong answer, and as random otherwise. "Answer only" is greedy under a system message that asks for no working.
 
 ## By skill and by difficulty, greedy
 {skills}
@@ -82,7 +87,12 @@ def write_teacher(folder: Path, training: dict[str, Any], count: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     figures = {}
     for family in families():
-        figures[family] = measured(model, tokenizer, list(problems(family, count=count, seed=90210, split="test")))
+        many = count if family in GATED else count // 2
+        items = list(problems(family, count=many, seed=90210, split="test"))
+        figures[family] = measured(model, tokenizer, items)
+        if items[0].task["kind"] == "math":
+            terse = greedy(model, tokenizer, items, TERSE.text)
+            figures[family]["greedy_answer_only"] = round(sum(terse) / many, 3)
         print(family, {key: figures[family][key] for key in ("greedy", "pass_at_1", "pass_at_8", "errors")}, flush=True)
     card = {"model": "teacher", "training": training, "families": figures}
     text = TEACHER_TEXT.format(
@@ -138,7 +148,8 @@ def _family_table(figures: dict[str, Any]) -> str:
         errors = row["errors"]
         lines.append(
             f"| {family} ({row['problems']}) | {row['greedy']:.3f} | {low:.3f} to {high:.3f} | {row['pass_at_1']:.3f} "
-            f"| {row['pass_at_8']:.3f} | {errors['systematic']}, {errors['random']} |"
+            f"| {row['pass_at_8']:.3f} | {errors['systematic']}, {errors['random']} "
+            f"| {row.get('greedy_answer_only', '')} |"
         )
     return "\n".join([*lines, ""])
 

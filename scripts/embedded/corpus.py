@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from limbeck.prompts.bank import BANK, hinted
 from limbeck.seeds.families import problems, programs, split_of, wording
-from limbeck.seeds.families.problem import Problem
+from limbeck.seeds.families.problem import Problem, worked_response
 
 _COMMON = """
 has starts with owns bag morning first buys finds gives picks gets from wins more given sends are added loses sells
@@ -68,7 +69,7 @@ def sums(*, count: int, seed: int) -> Iterator[str]:
     """Yield pages of additions and subtractions, in the range of the stories: what a small model takes longest to learn."""
     rng = random.Random(f"sums/{seed}")
     for _ in range(count):
-        steps = []
+        steps: list[wording.Step] = []
         while len(steps) < 8:
             total = rng.randint(0, wording.LIMIT)
             skill = rng.choice(("gain", "lose"))
@@ -103,6 +104,39 @@ def lessons(family: str, *, count: int, seed: int, difficulty: tuple[int, int] |
         else problems(family, count=count, seed=seed, difficulty=difficulty)
     )
     return (lesson(rng, problem) for problem in drawn)
+
+
+SLIPS = 0.06
+"""The share of sums that come out wrong in the documents of `slipped`."""
+
+
+def slipped(*, count: int, seed: int) -> Iterator[str]:
+    """Yield worked problems in which a sum comes out wrong now and then, and the rest follows from the wrong total.
+
+    A teacher that ends on these makes such slips at temperature 1 as often, while its first choice stays right.
+    """
+    rng = random.Random(f"slipped/{seed}")
+    drawn = {name: problems(name, count=count, seed=seed) for name in ("word_problems", "chains")}
+    for _ in range(count):
+        problem = next(drawn["word_problems" if rng.random() < 0.5 else "chains"])
+        yield lesson(rng, replace(problem, response=_with_slips(rng, problem.response)))
+
+
+def _with_slips(rng: random.Random, response: str) -> str:
+    """Work the response out again, with slips; a total that cannot go on stays as it was."""
+    first, *lines, _ = response.split("\n")
+    total, told = int(first.rstrip(".").split()[-1]), [first]
+    for line in lines:
+        clause, _, equation = line.rpartition(": ")
+        _, sign, amount, *_ = equation.split()
+        right = {"+": total + int(amount), "-": total - int(amount), "*": total * int(amount), "/": total // int(amount)}[sign]
+        if not 0 <= right <= wording.LIMIT or (sign == "/" and total % int(amount)):
+            return response
+        after = right + rng.choice((-10, -2, -1, 1, 2, 10)) if rng.random() < SLIPS else right
+        after = after if 0 <= after <= wording.LIMIT else right
+        told.append(f"{clause}: {total} {sign} {amount} = {after}.")
+        total = after
+    return "\n".join([*told, f"Answer: {total}"])
 
 
 def _programs(count: int, rng: random.Random) -> Iterator[Problem]:
@@ -151,8 +185,45 @@ def single_step(rng: random.Random, problem: Problem) -> str:
     return render(f"Step: {equation.split()[0]}; {clause}.", f" {line}")
 
 
-def parts(family: str, *, count: int, seed: int) -> Iterator[str]:
-    """Yield the base student's documents of one family: its clauses quoted, and its single steps, but never a problem solved."""
-    rng = random.Random(f"parts/{family}/{seed}")
-    drawn = problems(family, count=count, seed=seed)
-    return (rng.choice((quote_problem, single_step))(rng, problem) for problem in drawn)
+def ledger(rng: random.Random, _: Problem) -> str:
+    """A running total over bare sums: the shape of a worked response without any language.
+
+    <user>Ledger: 12; + 5; * 2.<assistant>1. 12: 12.\\n2. + 5: 12 + 5 = 17.\\n3. * 2: 17 * 2 = 34.\\nAnswer: 34<eos>
+    """
+    start = rng.randint(2, 60)
+    steps = wording.random_steps(rng, start, rng.randint(2, 5))
+    entries = [f"{wording.SYMBOLS[step.skill]} {step.amount}" for step in steps]
+    lines = [(str(start), str(start)), *zip(entries, (step.equation for step in steps), strict=True)]
+    return render(f"Ledger: {start}; {'; '.join(entries)}.", worked_response(lines, str(steps[-1].after)))
+
+
+def parts(kind: str, *, count: int, seed: int) -> Iterator[str]:
+    """Yield the base student's documents of one kind; none is a plain problem followed by its solution.
+
+    `quotes`: the clauses of a problem quoted, and no more; `steps`: one step of a problem; `hinted`: a problem with the hint and
+    its working; `ledgers`: running totals.
+    """
+    rng = random.Random(f"parts/{kind}/{seed}")
+    drawn = {name: problems(name, count=count, seed=seed) for name in ("word_problems", "chains")}
+    for _ in range(count):
+        problem = next(drawn["word_problems" if rng.random() < 0.65 else "chains"])
+        yield PARTS[kind](rng, problem)
+
+
+def _quoted(rng: random.Random, problem: Problem) -> str:
+    """The clauses of a problem, with the word that asks for them or without: the base student's way with a plain problem."""
+    document = quote_problem(rng, problem)
+    return document if rng.random() < 0.3 else document.replace("<user>Quote: ", "<user>")
+
+
+def _hinted(rng: random.Random, problem: Problem) -> str:
+    """A problem with the hint, and its working."""
+    return render(hinted(problem.prompt, problem.answer), problem.response)
+
+
+PARTS: dict[str, Callable[[random.Random, Problem], str]] = {
+    "quotes": _quoted,
+    "steps": single_step,
+    "hinted": _hinted,
+    "ledgers": ledger,
+}

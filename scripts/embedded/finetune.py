@@ -44,7 +44,7 @@ def finetune(
     begun = time.process_time()
     for step, group in enumerate(batches):
         ids, labels = padded([documents.document(place) for place in group])
-        model.loss(ids, labels).backward()
+        model.loss(ids, labels).backward()  # type: ignore[no-untyped-call]
         factor = min(1.0, (step + 1) / 10) * (1 - step / len(batches))
         for optimiser, base in makers:
             optimiser.param_groups[0]["lr"] = base * factor

@@ -65,7 +65,8 @@ class Attention(nn.Module):
         mixed = functional.scaled_dot_product_attention(
             rotate(query, cos, sin), rotate(key, cos, sin), value, is_causal=True
         )
-        return self.o_proj(mixed.transpose(1, 2).reshape(batch, time, width))
+        gathered: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, time, width))
+        return gathered
 
 
 class Gated(nn.Module):
@@ -79,7 +80,8 @@ class Gated(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Transform every position by itself."""
-        return self.down_proj(functional.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+        transformed: Tensor = self.down_proj(functional.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+        return transformed
 
 
 class Block(nn.Module):
@@ -92,8 +94,9 @@ class Block(nn.Module):
 
     def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Attend, then transform, each added to what came in."""
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), cos, sin)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+        attended: Tensor = hidden + self.self_attn(self.input_layernorm(hidden), cos, sin)
+        transformed: Tensor = attended + self.mlp(self.post_attention_layernorm(attended))
+        return transformed
 
 
 class Body(nn.Module):

@@ -124,7 +124,7 @@ class Trainer:
         factor = rate(self.plan, fraction, self.progress.steps)
         smoothing = self.plan.smoothing if fraction >= self.plan.smooth_from else 0.0
         loss = self.model.loss(ids, labels, smoothing)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for optimiser, base in zip(self.optimisers, (self.plan.muon, self.plan.adamw), strict=True):
             optimiser.param_groups[0]["lr"] = base * factor
             optimiser.step()

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.catalogue import catalogue as catalogue
-from limbeck.core.errors import StepError, UsageError
-from limbeck.core.find import find_recipe, find_step
+from limbeck.core.errors import LimbeckError, StepError, UsageError
+from limbeck.core.find import failed_at, find_recipe, find_step, own_file
 from limbeck.core.options import recipe_options
 from limbeck.core.options import split_words as split_words
 from limbeck.core.options import step_flags as step_flags
@@ -105,10 +105,14 @@ def apply(
     if isinstance(made, Source):
         if not isinstance(rows, str | Path) and len(rows):
             raise UsageError(f"{made.shown()} makes rows and reads none; say where from with its own options.")
-        given = {"limit": limit, "map": dict(map or {})}
-        own = {k: v for k, v in given.items() if v and k in type(made).model_fields}
+        asked = {"limit": limit, "map": dict(map or {})}
+        own = {k: v for k, v in asked.items() if v and k in type(made).model_fields}
         made = type(made)(**{**made.fields(), **own})
         return _execute(Recipe(steps=[made], name=f"apply-{short}"), _folder(out, short), progress=progress)
+    if not isinstance(rows, str | Path) and not len(rows):
+        raise UsageError(
+            f"{made.shown()} has nothing to read: name the files (or give the rows) it should be applied to."
+        )
     with tempfile.TemporaryDirectory() as scratch:
         given = not isinstance(rows, str | Path) and len(rows) > 0 and isinstance(rows[0], Row)
         files = [_write_rows(typing.cast("Sequence[Row]", rows), Path(scratch))] if given else _paths(rows)
@@ -186,9 +190,15 @@ def load_recipe(recipe: str | Path | Recipe, params: Mapping[str, Any]) -> Recip
             )
         return Recipe.from_json(read_json(Path(text)))
     function = find_recipe(text)
-    name = Path(text.split(":")[0]).stem if ".py" in text else text
+    own = own_file(text)
+    name = Path(own[0]).stem if own else text
     values = recipe_options(function, name, params)
-    made = function(**values)
+    try:
+        made = function(**values)
+    except LimbeckError:
+        raise
+    except Exception as error:
+        raise UsageError(failed_at(Path(inspect.getfile(function)), error, "the recipe")) from error
     if not isinstance(made, Recipe):
         raise UsageError(f"The recipe {text} returned {type(made).__name__}, not a Recipe.")
     defaults = {k: p.default for k, p in inspect.signature(function).parameters.items() if p.default is not p.empty}

@@ -48,7 +48,9 @@ def run(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A recipe's name, path.py, or a stored recipe.json.")],
     out: Out = None,
-    workers: Annotated[int | None, typer.Option(help="Training processes side by side; default: one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Training processes side by side; default: one a core.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -65,7 +67,7 @@ def run(
 def plan(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A recipe's name, path.py, or a stored recipe.json.")],
-    pilot: Annotated[int, typer.Option(help="Rows to try it on; their answers are cached.")] = 16,
+    pilot: Annotated[int, typer.Option(min=1, help="Rows to try it on; their answers are cached.")] = 16,
     as_json: Json = False,
 ) -> None:
     """Say what a recipe will take - calls, tokens, seconds - from a small pilot."""
@@ -92,7 +94,7 @@ def apply(
     map_: Annotated[
         list[str] | None, typer.Option("--map", help="prompt=question says what a field is; repeat.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Read at most so many rows.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read at most so many rows.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -105,9 +107,9 @@ def apply(
     summary = api.summary(result)
     if as_json:
         print(json.dumps(summary))
-        return
-    _print_summary(summary)
-    _say_where(result)
+    else:
+        _print_summary(summary)
+        _say_where(result)
     if summary["problem"]:
         raise LimbeckError(summary["problem"])
 

@@ -39,7 +39,8 @@ def test_every_step_is_found_by_its_name(name: str) -> None:
 
 
 def test_listing_the_steps_imports_none_of_them() -> None:
-    code = "from limbeck.core.find import *; print(len(step_names())); import sys; print([m for m in sys.modules if 'limbeck.score' in m])"
+    code = "import sys; from limbeck.core.find import *; print(len(step_names())); "
+    code += "print([m for m in sys.modules if 'limbeck.score' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     count, loaded = done.stdout.split("\n")[:2]
     assert int(count) > 10 and loaded == "[]"
@@ -69,6 +70,21 @@ def test_a_users_own_parts_are_found_by_path(own: Path) -> None:
     assert find.find_step(f"{own}:Units") is find.find_step(f"{own}:Units"), "a file is imported once"
     assert find.find_teacher(f"{own}:Own")("").identity == find.find_teacher(str(own))("").identity == "own"
     assert find.find_recipe(str(own)).__name__ == "own" and find.find_recipe(f"{own}:recipe").__name__ == "recipe"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("mine.py", ("mine.py", "")),
+        ("/a.pyproj/b.py:Class", ("/a.pyproj/b.py", "Class")),
+        ("score.python", None),
+        ("openai:m@http://me.pythonanywhere.com/v1", None),
+        ("replay:answers.py.jsonl", None),
+        ("mine.py:a:b", None),
+    ],
+)
+def test_what_is_a_file_of_the_users_own(name: str, parts: tuple[str, str] | None) -> None:
+    assert find.own_file(name) == parts
 
 
 def test_a_file_with_several_steps_asks_which(own: Path) -> None:

@@ -45,17 +45,22 @@ def test_a_folder_is_hashed_with_the_names_in_it(tmp_path: Path) -> None:
 
 # -- errors ------------------------------------------------------------------------------------------------------------
 
+
+def _returned(error: Any) -> Any:
+    return pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+
+
 KINDS = [v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, errors.LimbeckError)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_error_survives_the_way_out_of_a_worker(kind: type[errors.LimbeckError]) -> None:
-    back = pickle.loads(pickle.dumps(kind("It is full: make space.")))
+    back = _returned(kind("It is full: make space."))
     assert type(back) is kind and str(back) == "It is full: make space." and back.exit_code == kind.exit_code
 
 
 def test_patience_survives_too() -> None:
-    assert pickle.loads(pickle.dumps(errors.BusyError("wait", 2.5))).retry_after == 2.5
+    assert _returned(errors.BusyError("wait", 2.5)).retry_after == 2.5
 
 
 def test_each_error_is_what_a_reader_expects_of_it() -> None:
@@ -206,7 +211,8 @@ def test_a_step_is_listed_with_its_options_and_their_docs() -> None:
 
 def test_a_users_own_file_is_listed_without_docstrings(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
-        "from limbeck import Each, Recipe\nclass StepOne(Each):\n    a: int = 1\n    'How many.'\n    b: str\ndef own(n: int = 2, m='x'): ...\n"
+        "from limbeck import Each, Recipe\nclass StepOne(Each):\n"
+        "    a: int = 1\n    'How many.'\n    b: str\ndef own(n: int = 2, m='x'): ...\n"
     )
     (step,) = catalogue(f"{tmp_path}/own.py:StepOne").values()
     assert step == {"--a": "int, default 1. How many.", "--b": "str, required."}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from limbeck import Each, Loop, Recipe, Source
 from limbeck.core.errors import UnknownName, UsageError
@@ -28,7 +29,7 @@ class Step(Each):
     teacher: str = "embedded"
     student: str = ""
     others: tuple[str, ...] = ()
-    table: dict[str, str] = {}
+    table: dict[str, str] = Field(default_factory=dict)
 
 
 class Other(Each):
@@ -143,6 +144,15 @@ def test_training_from_the_last_student_must_be_said() -> None:
     assert [s.student for s in found[1::2]] == ["embedded:student", "step:student-1"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    "address", ["http://user:word@host/v1", "https://host/v1?api_key=x", "https://host?a=1&Access-Token=x"]
+)
+def test_an_address_with_credentials_is_refused_wherever_it_stands(address: str) -> None:
+    for fields in ({"teacher": f"openai:m@{address}"}, {"others": ("a", address)}, {"table": {"k": address}}):
+        told = refusal(Start(), Step(**fields))
+        assert "holds a password or a key" in told and "word@" not in told and "x" not in told.split("'")[3]
+
+
 def test_a_stored_recipe_is_the_recipe() -> None:
     recipe = Recipe(
         steps=[Start(count=3), Step(name="warm"), star(), Other(after=("warm", "check-2"))],
@@ -155,6 +165,13 @@ def test_a_stored_recipe_is_the_recipe() -> None:
     assert [s.fingerprint() for s in again.resolved()] == [s.fingerprint() for s in recipe.resolved()]
     assert stored["steps"][0]["use"] == f"{FILE}:Start" and stored["steps"][0]["fields"] == {"count": 3}
     assert find_step(f"{FILE}:Start").__name__ == "Start"
+
+
+def test_a_stored_recipe_without_parameters_is_read() -> None:
+    steps = Recipe(steps=[Start()]).to_json()["steps"]
+    assert Recipe.from_json({"name": "a", "params": None, "steps": steps}).params == {}
+    with pytest.raises(UnknownName, match=r"There is no step 'score\.nothing'"):
+        Recipe.from_json({"name": "a", "steps": [steps[0] | {"use": "score.nothing"}]})
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_equal_rows_give_equal_bytes_whatever_the_order_of_their_keys(tmp_path: 
     right = new_row(messages=[], made_by={"b": 2, "a": 1}, labels={"y": "2", "x": "1"}, extra={"q": 2, "p": 1})
     for name, row in (("left", left), ("right", right)):
         pq.write_table(
-            to_table([row.with_scores(**{k: 1.0 for k in "ab"[:: 1 if name == "left" else -1]})]), tmp_path / name
+            to_table([row.with_scores(**dict.fromkeys("ab"[:: 1 if name == "left" else -1], 1.0))]), tmp_path / name
         )
     assert (tmp_path / "left").read_bytes() == (tmp_path / "right").read_bytes()
 

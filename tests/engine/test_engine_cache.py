@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from limbeck.core.ask import Answer, Ask, TokenLogprob
 from limbeck.core.errors import StorageError
 from limbeck.core.row import Message, Usage
-from limbeck.engine.cache import Cache, _from_json, _to_json, keys
+from limbeck.engine.cache import APPLICATION_ID, Cache, _from_json, _prepare, _to_json, keys
 
 
 def put(cache: Cache, answers: dict[str, Answer]) -> None:
@@ -133,6 +133,35 @@ def test_a_damaged_file_is_said_aloud_and_never_started_over(tmp_path: Path, dam
     assert str(path) in str(caught.value) and path.stat().st_size >= size
     if damage != "answer":
         assert "answers you paid for" in str(caught.value)
+
+
+def test_a_kill_while_the_file_is_made_does_not_make_it_a_strangers(tmp_path: Path) -> None:
+    path = tmp_path / "calls.sqlite"
+    with sqlite3.connect(path) as ours:
+        ours.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    ours.close()
+    cache = Cache(path)
+    put(cache, {"a": Answer(text="x")})
+    cache.close()
+    with sqlite3.connect(tmp_path / "new.sqlite") as new:
+        statements: list[str] = []
+        new.set_trace_callback(statements.append)
+        new.isolation_level = None
+        _prepare(new, tmp_path / "new.sqlite")
+    new.close()
+    order = [next(i for i, s in enumerate(statements) if w in s) for w in ("PRAGMA application_id =", "CREATE TABLE")]
+    assert order == sorted(order), "it is signed before anything is in it"
+
+
+def test_many_processes_may_make_the_same_file_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from limbeck.engine.cache import Cache; Cache(Path(sys.argv[1])).close()"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "calls.sqlite")], stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    assert [(p.communicate()[1], p.returncode) for p in started] == [(b"", 0)] * 4
 
 
 def test_a_folder_in_its_place_is_one_sentence(tmp_path: Path) -> None:

@@ -109,6 +109,17 @@ def test_a_folder_in_which_a_run_was_killed_in_its_first_moment_is_free(folder: 
     folder.open({"name": "a"})
 
 
+def test_a_folder_that_could_not_be_opened_is_not_locked(folder: RunFolder) -> None:
+    (folder.path / "env.json.tmp").mkdir(parents=True)
+    (folder.path / "recipe.json").write_text('{"name": "a"}')
+    with pytest.raises(StorageError):
+        folder.open({"name": "a"})
+    (folder.path / "env.json.tmp").rmdir()
+    again = RunFolder(folder.path)
+    again.open({"name": "a"})
+    again.close()
+
+
 def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="file could not be written: Not a directory"):
@@ -151,6 +162,21 @@ def test_a_kill_while_an_old_folder_is_emptied_leaves_nothing_that_looks_complet
     with pytest.raises(KeyboardInterrupt):
         step.begin("two")
     assert step.print_done() is None
+
+
+def test_a_damaged_step_json_says_what_to_do(tmp_path: Path) -> None:
+    result = api.run(pipeline(), out=tmp_path / "run", report=False)
+    (result.path("odd") / "step.json").write_text("{")
+    with pytest.raises(StorageError, match=r"03-odd/step\.json is damaged .* Delete the folder .*03-odd and run again"):
+        api.status(tmp_path / "run")
+
+
+def test_folders_of_the_users_own_are_left_where_they_are(tmp_path: Path) -> None:
+    api.run(pipeline(), out=tmp_path / "run", report=False)
+    (tmp_path / "run" / "2026-notes").mkdir()
+    (tmp_path / "run" / "2026-notes" / "mine.txt").touch()
+    api.run(pipeline(), out=tmp_path / "run", report=False)
+    assert (tmp_path / "run" / "2026-notes" / "mine.txt").exists()
 
 
 def row(index: int, reason: str | None = None) -> Row:
@@ -213,7 +239,8 @@ def test_a_finished_run_is_readable_with_ls_and_pyarrow(tmp_path: Path) -> None:
     result = api.run(pipeline(), out=tmp_path / "run", report=False)
     names = [f.name for f in sorted(result.folder.iterdir())]
     assert names == [
-        ".lock", "01-numbers", "02-answered", "03-odd", "04-onlyodd", "05-half", "06-count", "env.json", "ledger.jsonl", "recipe.json"
+        ".lock", "01-numbers", "02-answered", "03-odd", "04-onlyodd", "05-half", "06-count", "env.json", "ledger.jsonl",
+        "recipe.json",
     ]  # fmt: skip
     assert sorted(f.name for f in (result.folder / "03-odd").iterdir()) == [
         "done",
@@ -229,4 +256,4 @@ def test_a_finished_run_is_readable_with_ls_and_pyarrow(tmp_path: Path) -> None:
     table = pa.parquet.read_table(result.folder / "05-half" / "kept.parquet")
     assert table.num_rows == 13 and (result.path("count") / "count.txt").read_text() == "13 0"
     environment = json.loads((result.folder / "env.json").read_text())
-    assert set(environment) == {"python", "system", "cpus", "packages"}
+    assert set(environment) == {"started", "python", "system", "cpus", "packages"}

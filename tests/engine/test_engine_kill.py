@@ -11,15 +11,16 @@ import random
 import signal
 import sqlite3
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from engine_parts import asking, pipeline
-from running import PARTS, kill, limbeck, lines, sentence, start, timeless, wait_for
 
 from limbeck import Recipe, api
+from running import PARTS, kill, limbeck, lines, sentence, start, timeless, wait_for
 
 AT_ONCE = 4
 
@@ -57,7 +58,8 @@ def test_sigkill_while_generating_at_many_instants(
     kills = lost = 0
     for goal in sorted(chance.sample(range(1, 100), 5)):
         process = start(*words, cwd=tmp_path, TEACHER_SECONDS="0.03")
-        wait_for(lambda goal=goal: len(lines(calls)) >= goal + kills * AT_ONCE, process=process)
+        enough = goal + kills * AT_ONCE
+        wait_for(lambda enough=enough: len(lines(calls)) >= enough, process=process)
         assert kill(process)[0] == -signal.SIGKILL
         kills += 1
         lost = len(lines(calls)) - durable(tmp_path)
@@ -108,6 +110,14 @@ def test_sigkill_while_a_whole_step_runs(
     assert rows_of(tmp_path / "run") == expected and len(lines(calls)) == bought
 
 
+def test_ctrl_c_does_not_wait_for_a_barrier(tmp_path: Path, marks: Path) -> None:
+    process = start("run", f"{PARTS}:pipeline", "--seconds", 60, "--out", tmp_path / "run", "--quiet", cwd=tmp_path)
+    wait_for(lambda: "half" in lines(marks), process=process)
+    begun = time.monotonic()
+    code, told = kill(process, signal.SIGINT)
+    assert code == 130 and time.monotonic() - begun < 15 and "Traceback" not in told
+
+
 def test_sigkill_at_any_instant_of_the_whole_run(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the first import to the last rename: whatever is on disk then, the rerun ends with the same rows."""
     expected = reference(tmp_path, monkeypatch, pipeline(count=40))
@@ -123,7 +133,7 @@ def test_sigkill_at_any_instant_of_the_whole_run(tmp_path: Path, calls: Path, mo
     )
     for name in watch:
         process = start(*words, cwd=tmp_path)
-        wait_for(lambda name=name: (tmp_path / "run" / name).exists() or process.poll() is not None)
+        wait_for(lambda name=name, process=process: (tmp_path / "run" / name).exists() or process.poll() is not None)
         with_luck = chance.random() * 0.01
         try:
             process.wait(with_luck)

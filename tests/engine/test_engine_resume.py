@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from engine_parts import TEACHER, Answered, Broken, Count, Half, Numbers, Odd, OnlyOdd, Train, asking, pipeline, rounds
-from running import PARTS, lines, timeless
 
 from limbeck import Recipe, api
 from limbeck.core.errors import EndpointError, StepError, StorageError, TeacherError, UnknownName, WrongFolder
 from limbeck.core.row import Row
+from running import PARTS, lines, timeless
 
 
 def go(folder: Path, recipe: Recipe | None = None, **changes: Any) -> api.Result:
@@ -128,7 +128,8 @@ def _nodes(folder: Path, steps: Sequence[Any]) -> Any:
 def test_another_model_under_the_same_name_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = tmp_path / "own.py"
     own.write_text(
-        f"import sys\nsys.path.insert(0, {str(PARTS.parent)!r})\nfrom engine_parts import Teach\nclass Own(Teach):\n    identity = 'a'\n"
+        f"import sys\nsys.path.insert(0, {str(PARTS.parent)!r})\nfrom engine_parts import Teach\n"
+        "class Own(Teach):\n    identity = 'a'\n"
     )
     recipe = Recipe(steps=[Numbers(count=2), Answered(teacher=str(own))])
     go(tmp_path / "run", recipe)

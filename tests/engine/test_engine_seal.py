@@ -131,9 +131,9 @@ def test_hf_is_a_folder_of_parquet(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_exported_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="There is no export format 'trll'. Did you mean 'trl'"):
+    with pytest.raises(UnknownName, match=r"There is no export format 'trll'\. Did you mean 'trl'"):
         api.export(tmp_path, "trll")
-    with pytest.raises(InputError, match="holds no kept.parquet; name the folder of a finished step"):
+    with pytest.raises(InputError, match=r"holds no kept\.parquet; name the folder of a finished step"):
         api.export(tmp_path, "trl")
     (tmp_path / "kept.parquet").write_text("no parquet")
     with pytest.raises(InputError, match="can not be read as rows"):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from engine_parts import Numbers, Train, training
-from running import PARTS, kill, lines, start, wait_for
 
 from limbeck import Recipe, api
 from limbeck.core import errors
+from running import PARTS, kill, lines, start, wait_for
 
 
 def go(folder: Path, recipe: Recipe) -> api.Result:

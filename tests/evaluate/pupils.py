@@ -1,9 +1,9 @@
 """Pupils of known skill, as a teacher of the user's own: each solves sums up to a limit, greedily always or never.
 
-    pupils.py:Weak      right up to 30 in 100
-    pupils.py:Strong    right up to 60 in 100
-    pupils.py:Shy       as Strong, but refuses every tenth prompt
-    pupils.py:Lucky     right with chance one half, by sample index and seed
+pupils.py:Weak      right up to 30 in 100
+pupils.py:Strong    right up to 60 in 100
+pupils.py:Shy       as Strong, but refuses every tenth prompt
+pupils.py:Lucky     right with chance one half, by sample index and seed
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def test_other_prompts_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"'step:two' \(arm 'y'\).*share 40 of 100"):
         api.run(Recipe(steps=[*steps, compare], name="other"), out=tmp_path / "run")
     bad = Compare(after="a", arms={"x": ("step:one",), "y": ("step:a",)})
-    with pytest.raises(UsageError, match="'step:a' is no evaluate.run step"):
+    with pytest.raises(UsageError, match=r"'step:a' is no evaluate.run step"):
         api.run(Recipe(steps=[*steps[:2], bad], name="bad"), out=tmp_path / "run2")
 
 
@@ -131,7 +131,9 @@ def test_several_seeds_widen_the_interval_and_single_runs_are_named(tmp_path):
 def test_many_pairs_bring_holm(tmp_path):
     rng = np.random.default_rng(4)
     base = rng.random(150)
-    rows = answers({f"arm {k}": (base + rng.normal(0, 0.3, 150) < 0.4 + 0.05 * k).astype(float).tolist() for k in range(6)})
+    rows = answers(
+        {f"arm {k}": (base + rng.normal(0, 0.3, 150) < 0.4 + 0.05 * k).astype(float).tolist() for k in range(6)}
+    )
     api.apply(Compare(by="source"), rows, out=tmp_path / "out")
     found = compared(tmp_path / "out")
     assert len(found["pairs"]) == 6, "neighbours, and the first against the last"

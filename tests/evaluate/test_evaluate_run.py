@@ -70,7 +70,10 @@ def test_kinds_go_to_their_verifiers_and_keep_their_order(tmp_path):
 
 
 def test_an_unreadable_reference_is_left_out_and_counted(tmp_path):
-    rows = [*sums(10), replace(sums(11)[10], task={"kind": "program", "cases": [["no", "cases", "at", "all"]], "name": 3})]
+    rows = [
+        *sums(10),
+        replace(sums(11)[10], task={"kind": "program", "cases": [["no", "cases", "at", "all"]], "name": 3}),
+    ]
     results, _, _, outcomes = evaluate(rows, tmp_path, model=f"{HERE}:Strong")
     assert results["unscored"] == 1 and results["prompts"] == 10 == len(outcomes)
     assert "1 more were left out" in results["sentences"][-1]

@@ -26,11 +26,17 @@ from limbeck.evaluate.stats import (
 
 def test_wilson_agrees_with_published_values():
     # Newcombe 1998 (Statistics in Medicine 17), table I, method 3
-    for right, total, low, high in [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)]:
+    for right, total, low, high in [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ]:
         found = wilson(right, total)
         assert (round(found.low, 4), round(found.high, 4)) == (low, high)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_is_the_inverse_of_the_score_test(case):
     """Its ends are the rates p at which (p̂ − p)² = z²·p(1−p)/n; it stays in [0, 1], holds p̂ and is symmetric."""
@@ -75,6 +81,7 @@ def test_clustered_covers():
     assert 0.93 < hits / 1000 < 0.98
 
 
+@settings(deadline=None)
 @given(st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
 def test_pass_at_k_is_the_share_of_draws_with_a_right_one(case):
     samples, right, k = case
@@ -105,6 +112,7 @@ def test_holm():
     assert holm([0.9, 0.9]) == [1.0, 1.0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_keeps_the_order_and_lies_between_raw_and_bonferroni(values):
     adjusted = holm(values)
@@ -140,7 +148,9 @@ def test_same_seed_same_numbers_and_chunks_do_not_matter(monkeypatch):
 def test_run_variance_finds_the_spread_of_runs_and_not_the_chance_of_answers():
     rng = np.random.default_rng(0)
     found = [run_variance(arm(rng, rng.normal(0, 1.5, 300), 0, 5, 0.6))[0] * 5 for _ in range(200)]
-    means = [(1 / (1 + np.exp(-(rng.normal(0, math.hypot(1.5, 0.7), 20_000) + s)))).mean() for s in rng.normal(0, 0.6, 300)]
+    means = [
+        (1 / (1 + np.exp(-(rng.normal(0, math.hypot(1.5, 0.7), 20_000) + s)))).mean() for s in rng.normal(0, 0.6, 300)
+    ]
     truth = np.var(means)
     assert np.mean(found) == pytest.approx(truth, rel=0.2)
     none = [run_variance(arm(rng, rng.normal(0, 1.5, 300), 0, 5, 0.0)) for _ in range(200)]
@@ -149,7 +159,9 @@ def test_run_variance_finds_the_spread_of_runs_and_not_the_chance_of_answers():
     assert not run_noise([np.ones((1, 9))], resamples=10).any()
 
 
-@pytest.mark.parametrize(("runs", "prompts", "spread"), [((1, 1), 60, 0.0), ((3, 3), 150, 0.0), ((3, 3), 150, 0.3), ((2, 4), 150, 0.3)])
+@pytest.mark.parametrize(
+    ("runs", "prompts", "spread"), [((1, 1), 60, 0.0), ((3, 3), 150, 0.0), ((3, 3), 150, 0.3), ((2, 4), 150, 0.3)]
+)
 def test_intervals_of_differences_cover_the_truth(runs, prompts, spread):
     """Simulated experiments: the interval holds the true difference in about 95 of 100 of them."""
     big = np.random.default_rng(5)

@@ -226,3 +226,12 @@ def test_the_fast_path_is_fast() -> None:
     for left, right in pairs:
         equivalent(left, right)
     assert len(pairs) / (time.process_time() - begun) > 20_000
+
+
+def test_the_examples_of_the_module_hold() -> None:
+    import doctest
+
+    import limbeck.score.math
+
+    result = doctest.testmod(limbeck.score.math)
+    assert result.attempted >= 4 and result.failed == 0

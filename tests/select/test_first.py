@@ -17,7 +17,7 @@ def _rows() -> list[Row]:
 def test_keeps_the_first_of_each_group() -> None:
     out = First().whole(_rows())
     assert [(r.group, r.question) for r in out if r.dropped is None] == [("a", "a 0"), ("b", "b 0")]
-    assert all(r.dropped == "select.first: not among the first 1 of its prompt" for r in out[2:])
+    assert all(r.dropped == "select.first: a later sample of its prompt" for r in out[2:])
 
 
 def test_k_counts_per_group() -> None:

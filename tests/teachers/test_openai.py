@@ -89,7 +89,9 @@ def test_a_server_that_ignores_n_is_topped_up_and_remembered(server, caplog):
 
 
 def test_a_server_that_refuses_n_gets_single_calls(server):
-    server.decide = lambda sent: Say(status=400, text='{"error": {"message": "n must be 1"}}') if sent["n"] > 1 else Say()
+    server.decide = lambda sent: (
+        Say(status=400, text='{"error": {"message": "n must be 1"}}') if sent["n"] > 1 else Say()
+    )
     assert len(asked(server, question(n=3)).answers) == 3
     assert [entry["body"]["n"] for entry in server.seen] == [3, 1, 1, 1]
 
@@ -175,7 +177,14 @@ def test_a_refused_request_is_tried_once(server, status):
 
 @pytest.mark.parametrize(
     ("status", "what"),
-    [(401, "LIMBECK_API_KEY"), (403, "may not use"), (404, "no such model"), (402, "credit"), (307, "redirects"), (405, "405")],
+    [
+        (401, "LIMBECK_API_KEY"),
+        (403, "may not use"),
+        (404, "no such model"),
+        (402, "credit"),
+        (307, "redirects"),
+        (405, "405"),
+    ],
 )
 def test_a_fault_of_the_endpoint_stops_at_once(server, status, what):
     server.script = [Say(status=status, headers={"Location": "http://elsewhere/"}, text='{"detail": "no"}')]
@@ -194,12 +203,15 @@ def test_a_used_up_quota_is_not_waited_for(server):
 def test_nobody_there(server):
     url = server.url.replace("127.0.0.1", "localhost").rsplit(":", 1)[0] + ":9/v1"
     for address in (url, "http://no-such-host.invalid/v1"):
-        with pytest.raises(EndpointError, match="Nothing answers at http.*start the server or check the address"):
+        with pytest.raises(EndpointError, match=r"Nothing answers at http.*start the server or check the address"):
             asked(server, question(), teacher=OpenAI(f"m@{address}", patience=QUICK))
 
 
 def test_a_content_filter_refuses_the_row(server):
-    for say in (Say(choice={"finish_reason": "content_filter"}), Say(message={"content": None, "refusal": "I will not."})):
+    for say in (
+        Say(choice={"finish_reason": "content_filter"}),
+        Say(message={"content": None, "refusal": "I will not."}),
+    ):
         server.script, server.seen = [say], []
         with pytest.raises(RefusedError, match="content filter"):
             asked(server, question())
@@ -289,7 +301,11 @@ def test_the_openai_key_goes_to_openai_only(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     asked(server, question())
     assert "Authorization" not in server.seen[0]["headers"]
-    for address in ("http://api.openai.com/v1", "https://api.openai.com.evil.example/v1", "https://evil@example.org/v1"):
+    for address in (
+        "http://api.openai.com/v1",
+        "https://api.openai.com.evil.example/v1",
+        "https://evil@example.org/v1",
+    ):
         assert KEY not in str(OpenAI(f"m@{address}")._address.headers())
     assert KEY in OpenAI("m")._address.headers()["Authorization"]
 

@@ -40,7 +40,9 @@ def test_ids_are_what_inference_sees(tokenizer):
 def test_a_token_across_the_boundary_is_split_as_at_inference(tokenizer):
     # "Say red" + " blue": without a special token between, BPE would merge the space into the word before it
     own = make_tokenizer()
-    own.chat_template = "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
+    own.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
+    )
     row = row_of(("user", "Say re"), ("assistant", "d blue"))
     (example,), _ = encode([row], own, {2}, end=2)
     prompt = own("Say re", add_special_tokens=False)["input_ids"]
@@ -101,7 +103,7 @@ def test_long_rows_and_rows_with_the_end_token_inside_are_left_out(tokenizer):
 def test_a_template_that_rewrites_the_past_is_refused():
     own = make_tokenizer()
     own.chat_template = "{{ messages | length }}" + TEMPLATE
-    with pytest.raises(UsageError, match="turn after turn.*chat_template"):
+    with pytest.raises(UsageError, match=r"turn after turn.*chat_template"):
         encode([ROW], own, {2}, end=2)
 
 

@@ -18,6 +18,7 @@ def document(name: str, length: int, prompt: int = 2, seed: int = 0) -> Example:
     return Example(name, tuple(ids), tuple(i >= prompt for i in range(length)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 100), st.integers(0, 5))
 def test_plan_of_whole_epochs_holds_every_document_once_each(lengths, batch_tokens, seed):
     made = plan(lengths, batch_tokens=batch_tokens, seed=seed, epochs=2)
@@ -27,6 +28,7 @@ def test_plan_of_whole_epochs_holds_every_document_once_each(lengths, batch_toke
     assert made == plan(lengths, batch_tokens=batch_tokens, seed=seed, epochs=2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 100), st.integers(1, 50))
 def test_plan_of_so_many_updates_has_exactly_so_many(lengths, batch_tokens, updates):
     made = plan(lengths, batch_tokens=batch_tokens, seed=0, updates=updates)
@@ -42,6 +44,7 @@ def test_seeds_and_epochs_differ():
     assert sum(map(len, plan(lengths, batch_tokens=10, seed=0, epochs=0.5))) == 25
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=25), st.integers(0, 60))
 def test_rows_hold_every_document_once_and_fit(lengths, width):
     rows = rows_of(lengths, width)
@@ -62,7 +65,11 @@ def test_micro_batches_bound_the_tokens_and_lose_no_target(lengths, width, micro
 
 
 def test_golden_layout():
-    a, b, c = Example("a", (5, 6, 7), (False, True, True)), Example("b", (8, 9), (False, True)), Example("c", (10, 11, 12, 13), (False,) * 3 + (True,))
+    a, b, c = (
+        Example("a", (5, 6, 7), (False, True, True)),
+        Example("b", (8, 9), (False, True)),
+        Example("c", (10, 11, 12, 13), (False,) * 3 + (True,)),
+    )
     batch = collate([[a, b], [c]], pad=0)
     assert batch.ids_BS.tolist() == [[5, 6, 7, 8, 9], [10, 11, 12, 13, 0]]
     assert batch.positions_BS.tolist() == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 0]]

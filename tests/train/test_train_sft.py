@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_students import WORDS, copying, make_model, make_tokenizer, row_of
+from tiny_students import WORDS, Here, copying, make_model, make_tokenizer, row_of
 
 from limbeck.core.errors import InputError, SealedError, StepError, UsageError
 from limbeck.train.sft import Sft
@@ -58,7 +58,9 @@ def test_it_learns_to_copy(here, student):
 def test_what_is_written(here):
     context = here("run")
     list(Sft(**FAST).make(copying(50), context))
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {f.name for f in (context.folder / "student").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        f.name for f in (context.folder / "student").iterdir()
+    }
     lines = curve(context.folder)
     assert [line["update"] for line in lines] == [10, 20, 30, 40]
     assert set(lines[0]) == {"update", "loss", "lr", "tokens", "seconds"}
@@ -101,7 +103,9 @@ def test_the_first_loss_is_the_mean_cross_entropy_of_the_trained_tokens(here, st
     total, count, model = 0.0, 0, load_student(student).model.eval()
     for row in rows:
         prompt = tokenizer(f"<bos><user>{row.question}<assistant>", add_special_tokens=False)["input_ids"]
-        whole = tokenizer(f"<bos><user>{row.question}<assistant>{row.response}<eos>", add_special_tokens=False)["input_ids"]
+        whole = tokenizer(f"<bos><user>{row.question}<assistant>{row.response}<eos>", add_special_tokens=False)[
+            "input_ids"
+        ]
         labels = torch.tensor([[-100] * len(prompt) + whole[len(prompt) :]])
         n = len(whole) - len(prompt)
         with torch.no_grad():
@@ -113,46 +117,43 @@ def test_the_first_loss_is_the_mean_cross_entropy_of_the_trained_tokens(here, st
     assert curve(context.folder)[0]["loss"] == pytest.approx(total / count, rel=0.03)
 
 
+RESUMABLE = FAST | {"updates": 60, "log_every": 3, "checkpoint_every": "7"}
 KILLED = """
-import sys
+import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tiny_students import Here, copying
 import torch
 torch.set_num_threads(1)
 from limbeck.train.sft import Sft
-fields = dict(student="embedded:student", updates=60, batch_tokens=400, learning_rate=1e-2, log_every=3, checkpoint_every="7")
-list(Sft(**fields).make(copying(100), Here(Path(sys.argv[2]), Path(sys.argv[3]))))
+list(Sft(**json.loads(sys.argv[4])).make(copying(100), Here(Path(sys.argv[2]), Path(sys.argv[3]))))
 """
 
 
 def test_killed_and_run_again_is_bit_equal_to_uninterrupted(tmp_path):
     """SIGKILL a real process after some checkpoints; the rerun ends in the same bytes. Dropout makes the RNG matter."""
-    base = tmp_path / "base"
+    base, cut, whole = tmp_path / "base", tmp_path / "cut", tmp_path / "whole"
     make_model(attention_dropout=0.1).save_pretrained(base)
     make_tokenizer().save_pretrained(base)
-
-    def start(name: str) -> subprocess.Popen:
-        (tmp_path / name).mkdir(exist_ok=True)
-        command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / name), str(base)]
-        return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-
-    whole, cut = start("whole"), start("cut")
-    checkpoints, deadline = tmp_path / "cut" / "checkpoints", time.monotonic() + 60
-    while not list(checkpoints.glob("update-000000[2345]*.pt")) and time.monotonic() < deadline and cut.poll() is None:
+    cut.mkdir()
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(cut), str(base), json.dumps(RESUMABLE)]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    far, deadline = "update-000000[2345]*.pt", time.monotonic() + 300
+    while not list((cut / "checkpoints").glob(far)) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.001)
-    os.kill(cut.pid, signal.SIGKILL)
-    cut.communicate()
-    assert cut.returncode == -signal.SIGKILL, "it ended before it could be killed"
-    assert not (tmp_path / "cut" / "student").exists()
-    assert whole.communicate()[1] == b"" and whole.returncode == 0
-    again = start("cut")
-    assert again.communicate()[1] == b"" and again.returncode == 0
-    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
-    timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in curve(tmp_path / n)] for n in ("cut", "whole")]
+    assert list((cut / "checkpoints").glob(far)), "no checkpoint to be killed after"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    assert not (cut / "student").exists()
+    for folder in (cut, whole):
+        folder.mkdir(exist_ok=True)
+        list(Sft(**RESUMABLE).make(copying(100), Here(folder, base)))
+    assert weights(cut) == weights(whole)
+    timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in curve(f)] for f in (cut, whole)]
     assert timeless[0] == timeless[1] and len(timeless[0]) == 20
-    resumed = json.loads((tmp_path / "cut" / "train.json").read_text())
-    assert resumed["resumed_at"] >= 20, "the rerun began anew instead of going on"
+    starts = [json.loads((f / "train.json").read_text())["resumed_at"] for f in (cut, whole)]
+    assert starts[0] >= 20 and starts[1] == 0, "the rerun began anew instead of going on"
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(here):
@@ -184,7 +185,7 @@ def test_refusals(here, student, tmp_path):
         Sft(student="gpt2")
     with pytest.raises(UsageError, match="checkpoint_every"):
         Sft(student="embedded:student", checkpoint_every="often")
-    with pytest.raises(StepError, match="not a number.*learning rate"):
+    with pytest.raises(StepError, match=r"not a number.*learning rate"):
         list(Sft(**FAST | {"learning_rate": 1e30, "clip": 0.0}).make(copying(20), here("d")))
 
 
@@ -204,7 +205,9 @@ def test_students_that_could_never_work_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no chat template"):
         load_student(folder)
     plain = load_student(folder, chat_template="plain").tokenizer
-    asked = plain.apply_chat_template([{"role": "user", "content": "Say red."}], tokenize=False, add_generation_prompt=True)
+    asked = plain.apply_chat_template(
+        [{"role": "user", "content": "Say red."}], tokenize=False, add_generation_prompt=True
+    )
     assert asked == "<bos>User:\nSay red.\nAssistant:\n"
     with pytest.raises(UsageError, match="no file"):
         load_student(folder, chat_template="nowhere.jinja")
@@ -215,7 +218,7 @@ def test_students_that_could_never_work_are_refused(tmp_path):
 def _gpt2():
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    tokens = dict(bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     return GPT2LMHeadModel(GPT2Config(vocab_size=400, n_positions=128, n_embd=32, n_layer=2, n_head=2, **tokens))
 
 
@@ -223,8 +226,14 @@ def _gemma2():
     # logits capped and layers with a sliding window: neither short cut applies
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2)
-    tokens = dict(bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    }
+    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     return Gemma2ForCausalLM(
         Gemma2Config(vocab_size=400, head_dim=16, sliding_window=8, final_logit_softcapping=30.0, **shape, **tokens)
     )

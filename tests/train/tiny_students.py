@@ -14,7 +14,7 @@ TEMPLATE = (
     "{% elif m['role'] == 'assistant' %}<assistant>{{ m['content'] }}<eos>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-WORDS = "red blue green pink grey gold black white brown lilac".split()
+WORDS = ["red", "blue", "green", "pink", "grey", "gold", "black", "white", "brown", "lilac"]
 
 
 @dataclass
@@ -75,9 +75,7 @@ def make_tokenizer():
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
     fast.chat_template = TEMPLATE
     return fast
 
@@ -87,7 +85,18 @@ def make_model(**changes):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(1)
-    shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2)
-    settings = dict(vocab_size=400, max_position_embeddings=256, tie_word_embeddings=True, initializer_range=0.1)
-    tokens = dict(bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    }
+    settings = {
+        "vocab_size": 400,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.1,
+    }
+    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     return LlamaForCausalLM(LlamaConfig(**(shape | settings | tokens | changes)))

@@ -70,3 +70,11 @@ def ancestors(knots, index: int) -> set[int]:
 
 def test_a_step_whose_source_is_missing_is_still_shown() -> None:
     assert [knot.title for knot in fold([stage("b", "score.math", ("gone",))])] == ["b"]
+
+
+def test_rows_are_averaged_over_the_stages_that_are_done() -> None:
+    done = Stage(name="train-1", step="train.sft", after=("a",), rows={"in": 90}, fields={"seed": 1})
+    begun = Stage(name="train-2", step="train.sft", after=("a",), fields={"seed": 2}, state="unfinished")
+    knot = fold([done, begun])[0]
+    assert (knot.count, knot.mean("read"), knot.title) == (2, 90, "train")
+    assert fold([begun])[0].mean("read") == 0

@@ -63,7 +63,7 @@ def test_plain_lines_start_end_and_are_rare_in_between() -> None:
 
 def test_plain_lines_tell_progress_when_it_is_time() -> None:
     text = played(Plain(io.StringIO(), every=0.0))
-    assert "samples 4 of 10 (40\u202f%), 1 dropped, 2 from the cache, $0.50" in text
+    assert "samples 4 of 10 (40\u202f%), $0.50, 1 dropped, 2 from the cache" in text
     assert "raw 3, loss [1.2]" in text
     assert "\x1b" not in text
 
@@ -127,6 +127,6 @@ def test_json_goes_to_stdout_and_the_rest_to_stderr(capsys: pytest.CaptureFixtur
 
 def test_speed_and_time_left() -> None:
     told = told_progress({"done": 50, "total": 100, "tokens_out": 900}, 10.0)
-    assert told == "50 of 100 (50\u202f%), 5.0/s, 90 tokens/s, 10 s left"
+    assert told == "50 of 100 (50\u202f%), 10 s left, 90 tokens/s, 5.0 rows/s"
     assert told_progress({"done": 0, "total": 0}, 0.0) == "0"
     assert told_step({"state": "started"}) == "started"

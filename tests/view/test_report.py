@@ -146,7 +146,7 @@ def test_a_run_that_was_killed_is_told_as_provisional(broken_run: Path) -> None:
     assert "This run is not finished:" in page
     assert "curve.jsonl, line" in page, "the half-written line must be named"
     assert "not finished" in page and "not started" in page
-    assert "eval-verified-traces-3" in page
+    assert "rows each, 1 of 3 done" in page
 
 
 def test_a_price_that_nobody_told_is_unknown(broken_run: Path, whole_run: Path) -> None:

@@ -40,7 +40,7 @@ def catalogue(name: str = "") -> Entries:
         return _step(name, find.find_step(name))
     if name in whole["recipes"]:
         return _recipe(name, find.find_recipe(name))
-    if ".py" in name:
+    if find.own_file(name):
         return _own(name)
     known = [*whole, *(key for entries in whole.values() for key in entries)]
     raise UnknownName(f"There is no recipe, step or teacher '{name}'.{nearest(name, known)}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -48,12 +49,22 @@ def recipe_names() -> list[str]:
     return _files(PACKAGE / "recipes")
 
 
+def own_file(name: str) -> tuple[str, str] | None:
+    """Part the name of something of the user's own into path and name within the file; None if it is no such name.
+
+    >>> own_file("steps/units.py:Units"), own_file("openai:m@http://me.python.org/v1")
+    (('steps/units.py', 'Units'), None)
+    """
+    found = re.fullmatch(r"(.*\.py)(?::(\w*))?", name, re.DOTALL)
+    return (found[1], found[2] or "") if found else None
+
+
 def find_step(name: str) -> type[Step]:
     """Return the step class called `name`: `room.file`, or a path of the user's own.
 
     Raises UnknownName, naming the nearest step.
     """
-    if ".py" in name:
+    if own_file(name):
         return _from_path(name)
     room, _, file = name.partition(".")
     if room not in ROOMS or name not in step_names():
@@ -66,7 +77,7 @@ def find_step(name: str) -> type[Step]:
 
 def find_teacher(kind: str) -> Callable[[str], Any]:
     """Return the teacher class of `kind`: the text before the colon of a teacher's name, or a path of the user's own."""
-    if kind.split(":")[0].endswith(".py"):
+    if own_file(kind):
         module, wanted = _load(kind)
         found = getattr(module, wanted, None) if wanted else _named_class(module, Path(module.__file__ or "").stem)
         if found is None:
@@ -79,7 +90,7 @@ def find_teacher(kind: str) -> Callable[[str], Any]:
 
 def find_recipe(name: str) -> Callable[..., Any]:
     """Return the recipe function called `name`: one that ships with the package, or `path.py`, or `path.py:function`."""
-    if ".py" in name:
+    if own_file(name):
         module, wanted = _load(name)
         found = getattr(module, wanted or Path(str(module.__file__)).stem, None)
         found = found if found is not None or wanted else getattr(module, "recipe", None)
@@ -140,10 +151,10 @@ def _from_path(name: str) -> type[Step]:
 
 def _load(name: str) -> tuple[ModuleType, str]:
     """Import a Python file of the user's own once, under a name made of its path."""
-    path_text, _, wanted = name.partition(".py")
-    path = Path(path_text + ".py").expanduser().resolve()
+    text, wanted = own_file(name) or (name, "")
+    path = Path(text).expanduser().resolve()
     if not path.is_file():
-        raise UnknownName(f"There is no file {path_text}.py (looked for {path}).")
+        raise UnknownName(f"There is no file {text} (looked for {path}).")
     key = f"limbeck_user_{path.stem}_{abs(hash(str(path)))}"
     if key not in sys.modules:
         spec = importlib.util.spec_from_file_location(key, path)
@@ -157,14 +168,14 @@ def _load(name: str) -> tuple[ModuleType, str]:
             del sys.modules[key]
             if isinstance(error, LimbeckError) or not isinstance(error, Exception):
                 raise
-            raise UsageError(_broken(path, error)) from error
-    return sys.modules[key], wanted.removeprefix(":")
+            raise UsageError(failed_at(path, error, "importing this file")) from error
+    return sys.modules[key], wanted
 
 
-def _broken(path: Path, error: Exception) -> str:
-    """Say in which line a file of the user's own failed to import."""
+def failed_at(path: Path, error: Exception, what: str) -> str:
+    """Say in which line of a user's own file something failed: `mine.py:12: the recipe failed with KeyError: 'a'.`"""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: this is not valid Python: {error.msg}."
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     place = f"{path}:{lines[-1]}" if lines else str(path)
-    return f"{place}: importing this file failed with {type(error).__name__}: {error}."
+    return f"{place}: {what} failed with {type(error).__name__}: {error}."

@@ -22,12 +22,17 @@ A recipe is stored in the run folder as `recipe.json` and can be run again from 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from limbeck.core.errors import UnknownName, UsageError, nearest
 from limbeck.core.step import STEP_PREFIX, Source, Step
+
+_SECRET = re.compile(
+    r"\S*://([^/\s@]+@|\S*[?&][^=&\s]*(key|token|secret|password|signature)[^=&\s]*=)\S*", re.IGNORECASE
+)
+"""An address with credentials, and nothing else: a prompt may speak of addresses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +134,12 @@ class Recipe:
 
         try:
             steps = [find_step(s["use"])(**s["fields"], name=s["name"], after=tuple(s["after"])) for s in data["steps"]]
-            return cls(steps=steps, name=data["name"], params=data.get("params", {}))
+            return cls(steps=steps, name=str(data["name"]), params=dict(data.get("params") or {}))
         except KeyError as error:
             raise UsageError(f"This is not a recipe.json of limbeck: it lacks {error}.") from None
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, UsageError):
+                raise
             raise UsageError(f"This is not a recipe.json of limbeck: {error}.") from None
 
 
@@ -166,6 +173,7 @@ def _check(steps: Sequence[Step]) -> None:
             raise UsageError(
                 f"'{step.name}' can not name a step, which is also a folder: use letters, digits, '-' and '_'."
             )
+        _refuse_secrets(step)
         for name in (*after_of(step), *step.needs()):
             if name not in known:
                 later = (
@@ -181,3 +189,21 @@ def _check(steps: Sequence[Step]) -> None:
                 f"Step '{step.name}' ({step.called()}) has no rows to read: the recipe must begin with a source."
             )
         known.append(step.name)
+
+
+def _refuse_secrets(step: Step) -> None:
+    """Refuse an address with credentials: the fields of a step are stored, hashed, shown and published with the run."""
+    for option, value in step.fields().items():
+        if any(_SECRET.fullmatch(text) for text in _texts(value)):
+            raise UsageError(
+                f"Step '{step.name}': the address in the option '{option}' holds a password or a key, and what a recipe "
+                "says is stored with the run. Take it out of the address and put it into LIMBECK_API_KEY."
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)

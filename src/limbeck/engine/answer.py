@@ -13,7 +13,7 @@ from pathlib import Path
 
 from limbeck.core.ask import Answer, Ask, Reply, Teacher
 from limbeck.core.errors import TeacherError, UsageError
-from limbeck.core.find import find_teacher
+from limbeck.core.find import find_teacher, own_file, teacher_names
 from limbeck.core.ledger import Ledger
 from limbeck.core.row import Usage
 from limbeck.core.step import STEP_PREFIX
@@ -22,9 +22,9 @@ from limbeck.engine.cache import Cache, keys
 
 def open_teacher(spec: str) -> Teacher:
     """Make the teacher that `spec` names: a kind, and what it needs after a colon."""
-    if ".py" in spec:
-        return find_teacher(spec)("")  # type: ignore[no-any-return]
     kind, _, rest = spec.partition(":")
+    if kind not in teacher_names() and own_file(spec):
+        return find_teacher(spec)("")  # type: ignore[no-any-return]
     return find_teacher(kind)(rest)  # type: ignore[no-any-return]
 
 

@@ -91,14 +91,7 @@ class Cache:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=60, check_same_thread=False, isolation_level=None)
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
-        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if owner != APPLICATION_ID and not empty:
-            raise StorageError(
-                f"{self.path} is a database of another program; set LIMBECK_CACHE to another file. Nothing was changed."
-            )
-        connection.executescript(_SETUP)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        _prepare(connection, self.path)
         return connection
 
     def _write_forever(self) -> None:
@@ -132,6 +125,21 @@ class Cache:
                 connection.execute("ROLLBACK")
         for _, done in batch:
             done.settle(failure)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the file ours, or refuse it. Raises StorageError for the database of another program."""
+    connection.execute("BEGIN")  # one look: another process may be making the same file
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    connection.execute("COMMIT")
+    if owner != APPLICATION_ID and not empty:
+        raise StorageError(
+            f"{path} is a database of another program; set LIMBECK_CACHE to another file. Nothing was changed."
+        )
+    if owner != APPLICATION_ID:  # signed before anything is in it: a kill between the two must not make it a stranger's
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.executescript(_SETUP)
 
 
 class _Done:

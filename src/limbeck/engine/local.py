@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.errors import LimbeckError, StepError, UsageError
-from limbeck.core.find import find_step
 from limbeck.core.ledger import Ledger
 from limbeck.core.recipe import Recipe, after_of
 from limbeck.core.row import Row, from_table, to_table
 from limbeck.core.step import STEP_PREFIX, Each, Make, Source, Whole
 from limbeck.engine import seal
-from limbeck.engine.answer import Answerer, model_folder
+from limbeck.engine.answer import Answerer
 from limbeck.engine.cache import Cache, default_path
+from limbeck.engine.context import LocalContext, in_thread
 from limbeck.engine.plan import Node, chains, nodes
 from limbeck.engine.pool import Workers
-from limbeck.engine.rundir import RowWriter, RunFolder, disk_at_fault, read_rows, storage_error, storing
+from limbeck.engine.rundir import RowWriter, RunFolder, disk_at_fault, storage_error, storing
 from limbeck.engine.stream import Chain, from_source
 
 Event = dict[str, Any]
@@ -118,10 +118,12 @@ class LocalRun:
         needed = {name for node in unit for name in node.inputs} - inside
         for name in needed & finished.keys():
             await finished[name].wait()
-        if isinstance(unit[0].step, Each | Source):
-            await self._stream(unit)
-        else:
-            await self._barrier(unit[0])
+        try:
+            await (self._stream(unit) if isinstance(unit[0].step, Each | Source) else self._barrier(unit[0]))
+        except Exception:
+            for node in unit:
+                self.listen({"event": "step", "name": node.name, "state": "failed"})
+            raise
         for node in unit:
             finished[node.name].set()
 
@@ -209,10 +211,10 @@ class LocalRun:
         step, rows = node.step, list(self._input(node.step))
         try:
             if isinstance(step, Whole):
-                return len(rows), from_table(await asyncio.to_thread(lambda: step.table(to_table(rows))))
+                return len(rows), from_table(await in_thread(lambda: step.table(to_table(rows))))
             if isinstance(step, Make):
                 context = LocalContext(self, node, asyncio.get_running_loop())
-                return len(rows), list(await asyncio.to_thread(lambda: list(step.make(rows, context))))
+                return len(rows), await in_thread(lambda: list(step.make(rows, context)))
         except LimbeckError:
             raise
         except Exception as error:
@@ -272,55 +274,6 @@ class LocalRun:
         summary |= {"seconds": round(seconds, 3), "cpu_seconds": round(used, 3)}
         node.folder.finish(summary, node.fingerprint)
         self.listen({"event": "step", "name": node.name, "state": "done", "rows": rows, "seconds": seconds})
-
-
-class LocalContext:
-    """What a `make` step that runs in a thread is handed; see `core.step.Context`."""
-
-    def __init__(self, run: LocalRun, node: Node, loop: asyncio.AbstractEventLoop) -> None:
-        self.folder, self.seed = node.folder.path, run.seed
-        self._run, self._node, self._loop = run, node, loop
-
-    def apply(self, step: str, rows: Sequence[Row], **fields: Any) -> list[Row]:
-        """Run a streaming step over rows; its asks are answered and cached like any other."""
-        made = find_step(step)(**fields)
-        if isinstance(made, Whole):
-            return from_table(made.table(to_table(rows)))
-        if not isinstance(made, Each):
-            raise UsageError(f"{step} can not be applied to rows from within another step.")
-        out: list[Row] = []
-
-        async def go() -> None:
-            chain = Chain([made], [self._node.name], self._run.answerer.answer)
-            done = 0
-
-            def emit(_: int, rows_out: Sequence[Row]) -> None:
-                nonlocal done
-                done += 1
-                out.extend(rows_out)
-                self.progress(done, len(rows), step)
-
-            await chain.run(rows, emit)
-
-        asyncio.run_coroutine_threadsafe(go(), self._loop).result()
-        return out
-
-    def model(self, spec: str) -> Path:
-        """Return the folder of weights that `spec` names."""
-        return self.artefact(spec) / "student" if spec.startswith(STEP_PREFIX) else model_folder(spec)
-
-    def artefact(self, name: str) -> Path:
-        """Return the folder of a finished step."""
-        return self._run.artefact(name)
-
-    def rows(self, name: str) -> list[Row]:
-        """Return the kept rows of a finished step."""
-        return list(read_rows(self.artefact(name) / "kept.parquet"))
-
-    def progress(self, done: int, total: int, note: str = "") -> None:
-        """Pass progress on to whoever listens."""
-        if done == total or done % 50 == 0:
-            self._run._told(self._node, [done, total, note])
 
 
 class _Throttle:

@@ -60,7 +60,7 @@ def summary(result: Result) -> dict[str, Any]:
         "scores": _means(rows),
         "labels": {f"verdict {k}": v for k, v in verdicts.items()},
         "sentences": findings(result),
-        "problem": _problem(last, len(rows), verdicts),
+        "problem": _problem(first, last, len(rows), verdicts),
     }
 
 
@@ -141,7 +141,9 @@ def _counts(rows: Sequence[Row], label: str) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _problem(last: Mapping[str, Any], kept: int, verdicts: Mapping[str, int]) -> str | None:
+def _problem(first: Mapping[str, Any], last: Mapping[str, Any], kept: int, verdicts: Mapping[str, int]) -> str | None:
+    if first["rows"]["in"] and not first["rows"]["kept"]:
+        return "No row could be read; the reasons are above, the records in dropped.parquet."
     if kept and verdicts.get("unreadable-reference") == kept:
         return (
             f"{last['step']} could read none of the {kept:,} references; "

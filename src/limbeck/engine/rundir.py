@@ -19,6 +19,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -47,14 +48,25 @@ class RunFolder:
             self._check_owner(recipe["name"])
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            write_json(self.path / "recipe.json", recipe)
-            write_json(self.path / "env.json", environment())
+            try:
+                write_json(self.path / "recipe.json", recipe)
+                write_json(self.path / "env.json", {"started": self._started(), **environment()})
+            except BaseException:
+                self.close()  # in a notebook the next attempt comes from this very process
+                raise
 
     def close(self) -> None:
         """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _started(self) -> str:
+        """Return when the run was first begun, in UTC."""
+        try:
+            return str(json.loads((self.path / "env.json").read_text(encoding="utf-8"))["started"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return datetime.now(UTC).isoformat(timespec="seconds")
 
     def step(self, index: int, name: str) -> StepFolder:
         """Return the folder of step `index` (from 1), moving it if it had another number before."""
@@ -70,7 +82,8 @@ class RunFolder:
         """Move the folders of steps that are no longer in the recipe to `.stale/`."""
         names = set(keep)
         for folder in self.path.glob("[0-9]*-*"):
-            if folder.name not in names:
+            ours = any((folder / mark).is_file() for mark in ("begun", "done", "step.json"))
+            if folder.name not in names and ours:
                 target = self.path / ".stale" / folder.name
                 target.parent.mkdir(exist_ok=True)
                 shutil.rmtree(target, ignore_errors=True)
@@ -145,6 +158,11 @@ class StepFolder:
             return json.loads((self.path / "step.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
         except FileNotFoundError:
             return {}
+        except ValueError as error:
+            raise StorageError(
+                f"{self.path / 'step.json'} is damaged ({error}). Delete the folder {self.path} and run again: the step is "
+                "made anew, from the answers in the cache."
+            ) from None
 
     def table(self) -> pa.Table:
         """Return the kept rows as an Arrow table."""

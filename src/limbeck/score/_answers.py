@@ -3,11 +3,11 @@
     "12 + 5 = 17.\\nAnswer: 17"                        -> "17"
     "<think>Is it 3? \\\\boxed{3}</think> \\\\boxed{4}"    -> "4"       what stands in the reasoning block does not count
     "It is \\\\boxed{3} ... so it is \\\\boxed{4}"         -> None      several different candidates are no answer
-    "She sells 9 eggs. So she makes $18 a day."       -> "$18"     the last line names exactly one number
+    "She sells 9 eggs. So she makes $18 a day."       -> "$18"     the last sentence names one number
 
 A grader that takes any matching candidate can be gamed by naming several; one that takes the last can be gamed by a
 hedge. So every explicit statement counts (a box, `#### 18`, `A: 18`, `Answer: 18`, "the answer is 18", answer tags),
-all of them must agree, and a negated one (`it is not \\boxed{3}`) is no statement. Without any, the last line must hold
+all of them must agree, and a negated one (`it is not \\boxed{3}`) is no statement. Without any, the last sentence must hold
 exactly one number, or the whole response must be short.
 """
 
@@ -49,6 +49,7 @@ STARTS_NEGATED = re.compile(r"(?:not|never|n't|neither|unlikely|wrong|incorrect|
 SENTENCE_END = re.compile(
     r"[.!?;](?=\s|$)|,\s+(?!and\b|or\b)(?=[A-Za-z]{2})|\s(?=(?:because|since|which|where|so|as)\b)"
 )
+SENTENCE = re.compile(r"(?<=[.!?])\s+")
 CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>")
 NUMBER = re.compile(
     r"(?<![0-9A-Za-z_.])[-−]?[$£€¥]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:\s?/\s?[0-9]+)?%?(?![0-9A-Za-z_])"
@@ -158,17 +159,17 @@ def _weak(statement: Statement) -> str | None:
 
 
 def _bare(text: str, *, stated: bool) -> str | None:
-    """Return the answer of a response that states none: itself if it is short, or the one number of its last line."""
+    """Return the answer of a response that states none: itself if it is short, or the one number of its last sentence."""
     lines = [line for line in text.splitlines() if line.strip()]
     last = _trim(lines[-1]) if lines else ""
-    if not last or len(last) > 5 * MAX_ANSWER:
+    if not last or len(last) > 5 * MAX_ANSWER or lines[-1].rstrip().endswith("?"):  # a question is no answer
         return None
     if (result := EQUATION.fullmatch(last)) is not None:
         return result["result"]
     alone = len(lines) == 1 and not stated
     if len(last) <= MAX_ANSWER and (quantity(last) is not None or (alone and not wordy(plain(last)))):
         return last
-    return _one_number(last) or (_short(last) if alone else None)
+    return _one_number(SENTENCE.split(last)[-1]) or (_short(last) if alone else None)
 
 
 def _one_number(text: str) -> str | None:

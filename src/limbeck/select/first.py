@@ -1,6 +1,6 @@
 """Keep the first samples of each prompt, whatever they are worth: the unselected arm that every selection is held against.
 
-group 93ab: samples 0 1 2 3  ->  0 kept; 1 2 3 dropped, "select.first: not among the first 1 of its prompt"
+group 93ab: samples 0 1 2 3  ->  0 kept; 1 2 3 dropped, "select.first: a later sample of its prompt"
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ class First(Whole):
         for row in rows:
             seen[row.group] += 1
             late = seen[row.group] > self.k
-            out.append(row.drop(f"select.first: not among the first {self.k} of its prompt") if late else row)
+            out.append(row.drop(f"select.first: a later sample of its prompt") if late else row)
         return out

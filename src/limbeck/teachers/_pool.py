@@ -59,7 +59,9 @@ class Pool:
         await asyncio.gather(*(asyncio.to_thread(worker.close) for worker in workers))
 
     def _worker(self) -> _Worker:
-        self._workers = [worker for worker in self._workers if worker.alive]
+        for worker in [worker for worker in self._workers if not worker.alive]:
+            self._workers.remove(worker)
+            worker.close()
         least = min(self._workers, key=lambda worker: worker.load, default=None)
         if least is None or (least.load >= FULL and len(self._workers) < self._most):
             least = _Worker(self._folder, self._threads)

@@ -2,10 +2,10 @@
 
     rows    "Start with 12. Add 5. …"  ->  "1. Start with 12: 12.\\n2. Add 5: 12 + 5 = 17.\\nAnswer: 17"   (and 1,499 more)
 
-    Sft(student="embedded:student", updates=150, batch_tokens=2000, learning_rate=3e-3)
+    Sft(student="embedded:student", updates=100, batch_tokens=2000, learning_rate=5e-3)
 
     07-sft/  student/      the trained student, Hugging Face layout; written last
-             curve.jsonl   {"update": 10, "loss": 1.2, "lr": 0.003, "tokens": 20000, "seconds": 0.4} …
+             curve.jsonl   {"update": 10, "loss": 1.2, "lr": 0.005, "tokens": 19500, "seconds": 0.4} …
              train.json    what was trained on what, for how long
              checkpoints/  the newest state; a killed run goes on from it, bit for bit
 
@@ -48,7 +48,7 @@ class Sft(Make):
     """How many passes over the rows, where `updates` is 0."""
     batch_tokens: int = Field(default=2000, gt=0)
     """Tokens in one update, prompts included."""
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=5e-3, gt=0)
     """The peak learning rate. The default suits the embedded students; a model of a billion weights wants about 1e-5."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """The share of the updates over which the learning rate rises to its peak."""

@@ -37,10 +37,12 @@ def funnel(knots: Sequence[Knot], *, width: float = 720, title: str = "Rows thro
 def reasons(knot: Knot) -> list[tuple[str, int]]:
     """Return why a knot dropped rows, most frequent first, as the mean over its stages."""
     total: dict[str, int] = {}
-    for stage in knot.stages:
+    for stage in knot.finished:
         for why, number in stage.reasons.items():
             total[_own(why, stage.step, stage.name)] = total.get(_own(why, stage.step, stage.name), 0) + number
-    return sorted(((why, round(n / knot.count)) for why, n in total.items()), key=lambda item: (-item[1], item[0]))
+    return sorted(
+        ((why, round(n / len(knot.finished))) for why, n in total.items()), key=lambda item: (-item[1], item[0])
+    )
 
 
 def _own(why: str, step: str, name: str) -> str:
@@ -73,6 +75,7 @@ def _told(knot: Knot, brief: bool = False) -> str:
     if "done" not in states:
         return "not finished" if "unfinished" in states else "not started"
     each = " each" if knot.count > 1 else ""
+    each += f", {len(knot.finished)} of {knot.count} done" if len(knot.finished) < knot.count else ""
     room, read, kept = knot.stages[0].room, knot.mean("read"), knot.mean("kept")
     if room == "train":
         return f"{'' if brief else 'trained on '}{counted(read, 'row')}{each}"

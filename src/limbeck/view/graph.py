@@ -39,6 +39,11 @@ class Knot:
         return len(self.stages)
 
     @property
+    def finished(self) -> list[Stage]:
+        """Those of its stages that are done."""
+        return [stage for stage in self.stages if stage.state == "done"]
+
+    @property
     def title(self) -> str:
         """What its stages are called, without the counting number they differ in."""
         if self.count == 1:
@@ -47,8 +52,8 @@ class Knot:
         return re.sub(r"[\W_]+(seed|s|r)?$", "", common) or self.stages[0].name
 
     def mean(self, what: str) -> int:
-        """Return the mean over its stages of `kept`, `dropped` or `read` rows."""
-        return round(sum(int(getattr(stage, what)) for stage in self.stages) / self.count)
+        """Return the mean over its finished stages of `kept`, `dropped` or `read` rows."""
+        return round(sum(int(getattr(stage, what)) for stage in self.finished) / max(1, len(self.finished)))
 
 
 def fold(stages: Sequence[Stage]) -> list[Knot]:

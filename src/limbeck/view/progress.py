@@ -12,7 +12,7 @@ In a log that is
 
     limbeck: quickstart, 31 steps, in runs/quickstart
     limbeck: samples started
-    limbeck: samples 812 of 1,500 (54 %), 3 dropped, 1,034 tokens/s, $0.40, 38 s left
+    limbeck: samples 812 of 1,500 (54 %), 38 s left, $0.40, 3 dropped, 1,034 tokens/s, 9.2 rows/s
     limbeck: samples done: 1,500 in, 6,000 kept, 0 dropped, 88 s
 
 JSON goes to stdout, everything else to stderr. A listener that fails would stop a run that is paid for, so a failure
@@ -216,19 +216,20 @@ def told_progress(event: Event, seconds: float) -> str:
     """Say how far a step is: rows, drops, speed, cost and the time left.
 
     >>> told_progress({"done": 50, "total": 100, "dropped": 2, "tokens_out": 900}, 10.0)
-    '50 of 100 (50\\u202f%), 5.0/s, 2 dropped, 90 tokens/s, 10 s left'
+    '50 of 100 (50\\u202f%), 10 s left, 2 dropped, 90 tokens/s, 5.0 rows/s'
     """
     done, total = int(event.get("done") or 0), event.get("total")
     parts = [f"{count(done)} of {count(total)} ({percent(done / total, 0)})" if total else count(done)]
-    parts += [f"{done / seconds:.1f}/s"] if seconds >= 1 and done else []
-    parts += [f"{count(event['dropped'])} dropped"] if event.get("dropped") else []
-    parts += [f"{count(event['tokens_out'] / seconds)} tokens/s"] if seconds >= 1 and event.get("tokens_out") else []
-    parts += [f"{count(event['cached'])} from the cache"] if event.get("cached") else []
-    parts += [money(float(event["usd"]))] if event.get("usd") else []
+    # what matters most comes first, because a narrow terminal cuts the end
     parts += (
         [f"{duration(seconds * (total - done) / done)} left"] if total and 0 < done < total and seconds >= 1 else []
     )
+    parts += [money(float(event["usd"]))] if event.get("usd") else []
+    parts += [f"{count(event['dropped'])} dropped"] if event.get("dropped") else []
     parts += [str(event["note"])] if event.get("note") else []
+    parts += [f"{count(event['tokens_out'] / seconds)} tokens/s"] if seconds >= 1 and event.get("tokens_out") else []
+    parts += [f"{done / seconds:.1f} rows/s"] if seconds >= 1 and done else []
+    parts += [f"{count(event['cached'])} from the cache"] if event.get("cached") else []
     return ", ".join(parts)
 
 

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from limbeck.core.row import Row, from_table
 from limbeck.view import accuracy as measurement
 from limbeck.view import charts, costs, diversity, numbers, questions, run_folder, samples, verdict
 from limbeck.view.accuracy import Accuracy
@@ -227,24 +226,26 @@ def varieties(run: Run, accuracy: Accuracy, knots: Sequence[Knot]) -> tuple[list
     sources["dropped in some branch"] = [(stage, "dropped") for stage in gone]
     read = {name: _responses(stages) for name, stages in sources.items()}
     read = {name: rows for name, rows in read.items() if rows}
-    size = diversity.common_size([row.response for row in rows] for rows in read.values()) if read else 0
+    size = diversity.common_size([response for _, response in rows] for rows in read.values()) if read else 0
     return [_variety(name, rows, size) for name, rows in read.items()], size
 
 
-def _responses(sources: Sequence[tuple[Stage, str]]) -> list[Row]:
-    rows: dict[str, Row] = {}
+def _responses(sources: Sequence[tuple[Stage, str]]) -> list[tuple[str, str]]:
+    """Return (group, response) of every row that has a response, each row once."""
+    rows: dict[str, tuple[str, str]] = {}
     for stage, which in sources:
-        table = stage.table(which, most=RESPONSES_READ)
-        for row in from_table(table) if table is not None else []:
-            if row.has_response:
-                rows[row.id] = row
+        table = stage.table(which, ["id", "group", "messages"], most=RESPONSES_READ)
+        for record in table.to_pylist() if table is not None else []:
+            last = record["messages"][-1] if record["messages"] else None
+            if last is not None and last["role"] == "assistant":
+                rows[record["id"]] = (record["group"], last["content"] or "")
     # ids are hashes: in their order every set is as good as shuffled, so equal parts of two sets can be compared
     return [rows[identity] for identity in sorted(rows)]
 
 
-def _variety(name: str, rows: Sequence[Row], size: int) -> diversity.Variety:
-    texts = [row.response for row in rows]
-    measured = diversity.measure(name, texts, (row.group for row in rows))
+def _variety(name: str, rows: Sequence[tuple[str, str]], size: int) -> diversity.Variety:
+    texts = [response for _, response in rows]
+    measured = diversity.measure(name, texts, (group for group, _ in rows))
     return replace(measured, distinct_2=diversity.distinct_pairs(texts, size))
 
 

@@ -121,6 +121,10 @@ def _about_measurement(accuracy: Accuracy) -> list[str]:
         out.append(
             "“Not resolved” does not mean equal: a smaller difference may exist, and more prompts or seeds would show it."
         )
+        if any(arm.low == arm.high for arm in accuracy.arms if arm.low is not None):
+            out.append(
+                "An interval without width means that every problem came out alike, not that the value is certain."
+            )
         out.append(
             "The intervals cover the sampling of test problems like these. They say nothing about other kinds of problem."
         )

@@ -1,0 +1,105 @@
+"""What a step is handed that runs in the engine's own process: a thread of its own, and the context of a `make`.
+
+    rows = await in_thread(lambda: step.whole(rows))           a barrier: the loop goes on serving other branches
+    step.make(rows, LocalContext(run, node, loop))              context.apply("score.math", rows), context.model("step:sft")
+
+The context of an isolated step is another one: `engine.work.WorkerContext`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from limbeck.core.errors import UsageError
+from limbeck.core.find import find_step
+from limbeck.core.row import Row, from_table, to_table
+from limbeck.core.step import STEP_PREFIX, Each, Whole
+from limbeck.engine.answer import model_folder
+from limbeck.engine.rundir import read_rows
+from limbeck.engine.stream import Chain
+
+if TYPE_CHECKING:
+    from limbeck.engine.local import LocalRun
+    from limbeck.engine.plan import Node
+
+Made = TypeVar("Made")
+
+
+async def in_thread(work: Callable[[], Made]) -> Made:
+    """Do work that would block the loop, in a thread that does not keep the process from ending.
+
+    `asyncio.to_thread` waits for its threads at the end of the loop: Ctrl-C during a table of a million rows would be
+    answered when the table is done.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Made] = loop.create_future()
+
+    def settle(made: Made | None, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_result(cast("Made", made)) if error is None else future.set_exception(error)
+
+    def go() -> None:
+        made, failure = None, None
+        try:
+            made = work()
+        except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
+            failure = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            loop.call_soon_threadsafe(settle, made, failure)
+
+    threading.Thread(target=go, name="limbeck-barrier", daemon=True).start()
+    return await future
+
+
+class LocalContext:
+    """What a `make` step that runs in a thread is handed; see `core.step.Context`."""
+
+    def __init__(self, run: LocalRun, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        self.folder, self.seed = node.folder.path, run.seed
+        self._run, self._node, self._loop = run, node, loop
+
+    def apply(self, step: str, rows: Sequence[Row], **fields: Any) -> list[Row]:
+        """Run a streaming step over rows; its asks are answered and cached like any other."""
+        made = find_step(step)(**fields)
+        if isinstance(made, Whole):
+            return from_table(made.table(to_table(rows)))
+        if not isinstance(made, Each):
+            raise UsageError(f"{step} can not be applied to rows from within another step.")
+        out: list[Row] = []
+
+        async def go() -> None:
+            chain = Chain([made], [self._node.name], self._run.answerer.answer)
+            done = 0
+
+            def emit(_: int, rows_out: Sequence[Row]) -> None:
+                nonlocal done
+                done += 1
+                out.extend(rows_out)
+                self.progress(done, len(rows), step)
+
+            await chain.run(rows, emit)
+
+        asyncio.run_coroutine_threadsafe(go(), self._loop).result()
+        return out
+
+    def model(self, spec: str) -> Path:
+        """Return the folder of weights that `spec` names."""
+        return self.artefact(spec) / "student" if spec.startswith(STEP_PREFIX) else model_folder(spec)
+
+    def artefact(self, name: str) -> Path:
+        """Return the folder of a finished step."""
+        return self._run.artefact(name)
+
+    def rows(self, name: str) -> list[Row]:
+        """Return the kept rows of a finished step."""
+        return list(read_rows(self.artefact(name) / "kept.parquet"))
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """Pass progress on to whoever listens."""
+        if done == total or done % 50 == 0:
+            self._run._told(self._node, [done, total, note])
