@@ -11,8 +11,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from paired import paired
-
 from limbeck import api
 from limbeck.core.ask import Ask
 from limbeck.core.recipe import Recipe
@@ -22,6 +20,7 @@ from limbeck.score.exact import Exact
 from limbeck.seeds.tasks import Tasks
 from limbeck.select.until_pass import UntilPass
 from limbeck.teachers.echo import Echo
+from paired import paired
 
 PROMPTS, SAMPLES = 5000, 4
 
@@ -41,7 +40,8 @@ def bare() -> None:
     async def go() -> None:
         teacher = Echo("")
         rows = list(Tasks(count=PROMPTS).rows())
-        asks = [Ask(messages=[Message(role="user", content=getattr(row, "question", ""))], teacher="echo", n=SAMPLES) for row in rows]
+        turns = [[Message(role="user", content=getattr(row, "question", ""))] for row in rows]
+        asks = [Ask(messages=messages, teacher="echo", n=SAMPLES) for messages in turns]
         await asyncio.gather(*(teacher.answer(ask, range(SAMPLES)) for ask in asks))
 
     asyncio.run(go())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import torch
-from paired import paired
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.core.ask import Ask
 from limbeck.seeds.tasks import Tasks
 from limbeck.teachers.embedded import Embedded
+from paired import paired
 
 PROMPTS, SAMPLES, TOKENS = 64, 4, 160
 FOLDER = Embedded.folder("")
@@ -36,9 +36,13 @@ def theirs() -> None:
     tokenizer = AutoTokenizer.from_pretrained(FOLDER, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
     chats = [[{"role": m.role, "content": m.content} for m in row.messages] for row in ROWS]
-    texts = sorted((tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in chats), key=len)
+    texts = sorted(
+        (tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in chats), key=len
+    )
     for start in range(0, len(texts), 64 // SAMPLES):
-        batch = tokenizer(texts[start : start + 64 // SAMPLES], return_tensors="pt", padding=True, add_special_tokens=False)
+        batch = tokenizer(
+            texts[start : start + 64 // SAMPLES], return_tensors="pt", padding=True, add_special_tokens=False
+        )
         batch.pop("token_type_ids", None)
         model.generate(**batch, do_sample=True, top_k=0, num_return_sequences=SAMPLES, max_new_tokens=TOKENS)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from math_verify import parse, verify
-from paired import paired
 
 from limbeck.score.math import equivalent
+from paired import paired
 
 PAIRS = 1000
 

@@ -27,4 +27,7 @@ def paired(name: str, ours: Work, theirs: Work, rounds: int = 5) -> None:
     ratios = sorted(a / b for a, b in pairs)
     a, b = (statistics.median(side) for side in zip(*pairs, strict=True))
     spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-    print(f"{name:58} {a:8.3f} s  {b:8.3f} s  ratio {statistics.median(ratios):5.2f}  ({spread}, {rounds} rounds)", flush=True)
+    print(
+        f"{name:58} {a:8.3f} s  {b:8.3f} s  ratio {statistics.median(ratios):5.2f}  ({spread}, {rounds} rounds)",
+        flush=True,
+    )

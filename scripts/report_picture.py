@@ -19,8 +19,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path)
     parser.add_argument("picture", type=Path)
-    parser.add_argument("--width", type=int, default=1200)
-    parser.add_argument("--height", type=int, default=1500, help="how much of the page, from the top")
+    parser.add_argument("--width", type=int, default=960)
+    parser.add_argument("--height", type=int, default=1165, help="how much of the page, from the top")
     parser.add_argument("--dark", action="store_true", help="as a reader with a dark screen sees it")
     options = parser.parse_args()
     browser = next(

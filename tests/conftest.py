@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# one thread each: on a busy machine spinning threads cost several times what they compute; children inherit it
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 HERE = Path(__file__).resolve().parent
 
 

@@ -83,12 +83,12 @@ def test_any_step_is_applied_to_any_file(tmp_path: Path, answers: Path) -> None:
     mapped = ("--map", "response=solution", "--map", "reference=truth")
     done = limbeck("apply", "score.math", answers, "--tolerance", "0.01", *mapped, "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("2 kept, 0 dropped of 2\n") and "0.5000  mean verified of 2 rows" in done.stdout
+    assert done.stdout.startswith("2 in: 2 kept, 0 dropped\n") and "0.5000  mean verified of 2 rows" in done.stdout
     options_first = limbeck("apply", "score.math", "--tolerance=0", answers, *mapped, "--json", cwd=tmp_path)
     assert json.loads(options_first.stdout.splitlines()[-1])["labels"] == {"verdict pass": 1, "verdict wrong": 1}
     kept = tmp_path / "runs" / "apply-score.math" / "02-math" / "kept.parquet"
     chosen = limbeck("apply", "select.until_pass", kept, "--out", "chosen", "--quiet", cwd=tmp_path)
-    assert "1 kept, 1 dropped of 2" in chosen.stdout
+    assert "2 in: 1 kept, 1 dropped" in chosen.stdout
     step = tmp_path / "chosen" / "02-until_pass"
     written = limbeck("export", step, "--format", "openai", "--out", "train.jsonl", cwd=tmp_path)
     assert written.stdout == "1 rows written to train.jsonl\n"
@@ -97,13 +97,13 @@ def test_any_step_is_applied_to_any_file(tmp_path: Path, answers: Path) -> None:
 
 def test_a_step_of_ones_own_and_a_source_are_applied_too(tmp_path: Path, answers: Path) -> None:
     done = limbeck("apply", f"{PARTS}:Numbers", "--count", 6, "--bad", 3, "--quiet", cwd=tmp_path)
-    assert done.returncode == 0 and "4 kept, 2 dropped of 6" in done.stdout
+    assert done.returncode == 0 and "6 in: 4 kept, 2 dropped" in done.stdout
     asked = limbeck("apply", f"{PARTS}:Answered", answers, "--n", 2, "--limit", 1, "--quiet", cwd=tmp_path)
     assert asked.returncode == 0 and "2 kept" in asked.stdout, asked.stderr
     read = limbeck(
         "apply", "seeds.files", "--path", answers, "--limit", 1, "--map", "response=solution", "--quiet", cwd=tmp_path
     )
-    assert read.returncode == 0 and "1 kept, 0 dropped of 1" in read.stdout, read.stderr
+    assert read.returncode == 0 and "1 in: 1 kept, 0 dropped" in read.stdout, read.stderr
 
 
 def test_plan_says_what_it_will_take(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_one_torn_line_costs_one_row(here: Here, tmp_path: Path, answers: Path) 
     answers.write_text(answers.read_text() + '{"question": "2+')
     mapped = ("--map", "response=solution", "--map", "reference=truth")
     done = here("apply", "score.math", answers, *mapped, "--quiet")
-    assert done.returncode == 0 and "2 kept, 1 dropped of 3" in done.stdout and "line …" in done.stdout, done.stdout
+    assert done.returncode == 0 and "3 in: 2 kept, 1 dropped" in done.stdout and "line …" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", '{"steps": 3, "name": "x"}', "{}"])

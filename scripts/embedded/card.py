@@ -45,13 +45,16 @@ wrong answer, and as random otherwise. "Answer only" is greedy under a system me
 STUDENT_TEXT = """# The embedded base student
 
 A plain Llama of {parameters:,} parameters with the teacher's tokenizer. It was pre-trained on the *parts* of the tasks - copying,
-quoting clauses, sums, single steps - and never on a problem followed by its solution, so it solves nothing by itself and has only
-to learn how the parts are put together.
+sums, single steps, running totals without language - and its way with a plain problem is to quote the clauses and stop. A fifth
+of its documents were problems *with the hint* of `limbeck.prompts.bank` and their working, so it can explain an answer that it is
+given (the start of STaR). It never saw a problem without the hint followed by its solution.
 
-Without fine-tuning it solves {right} of {problems} unseen word problems and chains.
+Without fine-tuning it solves {right} of {problems} unseen word problems and chains. Fine-tuning therefore *elicits* more than it
+teaches: what a recipe gains here in seconds says nothing about how much it gains elsewhere.
 
 ## What fine-tuning on 1,500 prompts gives
 {arms}
+`answers`: the right answer alone; `raw`: one sample of the teacher at temperature 1; `verified`: the first right one of four.
 {how}
 
 ## Training
@@ -95,13 +98,16 @@ def write_teacher(folder: Path, training: dict[str, Any], count: int) -> None:
             figures[family]["greedy_answer_only"] = round(sum(terse) / many, 3)
         print(family, {key: figures[family][key] for key in ("greedy", "pass_at_1", "pass_at_8", "errors")}, flush=True)
     card = {"model": "teacher", "training": training, "families": figures}
-    text = TEACHER_TEXT.format(
-        parameters=training["parameters"],
-        families=_family_table(figures),
-        skills=_skill_table(figures),
+    _write(folder, card, teacher_text(card))
+
+
+def teacher_text(card: dict[str, Any]) -> str:
+    """The teacher's card for people, from the one for programs."""
+    training, figures = card["training"], card["families"]
+    return TEACHER_TEXT.format(
+        parameters=training["parameters"], families=_family_table(figures), skills=_skill_table(figures),
         training=_listed(training),
-    )
-    _write(folder, card, text)
+    )  # fmt: skip
 
 
 def write_student(folder: Path, training: dict[str, Any], teacher: Path, seeds: int) -> None:
@@ -115,20 +121,21 @@ def write_student(folder: Path, training: dict[str, Any], teacher: Path, seeds: 
     base = {"problems": len(items), "right": right, "interval": wilson(right, len(items))}
     results, how = arms(folder, teacher, tokenizer, items, seeds)
     card = {"model": "student", "training": training, "base": base, "fine_tuning": {"how": how, "arms": results}}
+    _write(folder, card, student_text(card))
+
+
+def student_text(card: dict[str, Any]) -> str:
+    """The student's card for people, from the one for programs."""
+    base, training, tuned = card["base"], card["training"], card["fine_tuning"]
     rows = [
         f"| {arm} | {', '.join(f'{value:.3f}' for value in row['greedy'])} | {row['documents']} | {row['cpu_seconds']:.1f} |"
-        for arm, row in results.items()
+        for arm, row in tuned["arms"].items()
     ]
     table = "\n".join(["| arm | greedy, one figure a seed | documents | CPU seconds |", "|---|---|---|---|", *rows, ""])
-    text = STUDENT_TEXT.format(
-        parameters=training["parameters"],
-        right=right,
-        problems=len(items),
-        arms=table,
-        how=how,
+    return STUDENT_TEXT.format(
+        parameters=training["parameters"], right=base["right"], problems=base["problems"], arms=table, how=tuned["how"],
         training=_listed(training),
-    )
-    _write(folder, card, text)
+    )  # fmt: skip
 
 
 def _write(folder: Path, card: dict[str, Any], text: str) -> None:
@@ -140,8 +147,8 @@ def _write(folder: Path, card: dict[str, Any], text: str) -> None:
 def _family_table(figures: dict[str, Any]) -> str:
     """One line a family."""
     lines = [
-        "| family | greedy | 95 % interval | pass@1 | pass@8 | errors: systematic, random |",
-        "|---|---|---|---|---|---|",
+        "| family | greedy | 95 % interval | pass@1 | pass@8 | errors: systematic, random | answer only |",
+        "|---|---|---|---|---|---|---|",
     ]
     for family, row in figures.items():
         low, high = row["greedy_interval"]

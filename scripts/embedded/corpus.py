@@ -129,7 +129,12 @@ def _with_slips(rng: random.Random, response: str) -> str:
     for line in lines:
         clause, _, equation = line.rpartition(": ")
         _, sign, amount, *_ = equation.split()
-        right = {"+": total + int(amount), "-": total - int(amount), "*": total * int(amount), "/": total // int(amount)}[sign]
+        right = {
+            "+": total + int(amount),
+            "-": total - int(amount),
+            "*": total * int(amount),
+            "/": total // int(amount),
+        }[sign]
         if not 0 <= right <= wording.LIMIT or (sign == "/" and total % int(amount)):
             return response
         after = right + rng.choice((-10, -2, -1, 1, 2, 10)) if rng.random() < SLIPS else right

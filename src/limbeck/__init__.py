@@ -23,9 +23,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FUNCTIONS = ("run", "plan", "apply", "status", "diff")
-_MODULES = (
-    "api core engine teachers sandbox seeds prompts generate score select curate mix train evaluate audit view recipes"
-).split()
+_MODULES = [
+    "api",
+    "core",
+    "engine",
+    "teachers",
+    "sandbox",
+    "seeds",
+    "prompts",
+    "generate",
+    "score",
+    "select",
+    "curate",
+    "mix",
+    "train",
+    "evaluate",
+    "audit",
+    "view",
+    "recipes",
+]
 _NAMES = {
     "Row": "row",
     "Message": "row",
@@ -35,7 +51,7 @@ _NAMES = {
     "Recipe": "recipe",
     "Loop": "recipe",
 }
-_NAMES |= {name: "step" for name in ("Drop", "Source", "Each", "Prompt", "Whole", "Make")}
+_NAMES |= dict.fromkeys(("Drop", "Source", "Each", "Prompt", "Whole", "Make"), "step")
 
 
 def __getattr__(name: str) -> Any:

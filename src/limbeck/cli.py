@@ -237,7 +237,7 @@ def _say_where(result: api.Result) -> None:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    print(f"{summary['rows']['kept']:,} kept, {summary['rows']['dropped']:,} dropped of {summary['rows']['in']:,}")
+    print("{in:,} in: {kept:,} kept, {dropped:,} dropped".format(**summary["rows"]))
     lines = [(f"  {count:,}", reason) for reason, count in summary["reasons"].items()]
     lines += [
         (f"  {mean:.4f}", f"mean {score} of {count:,} rows") for score, (mean, count) in summary["scores"].items()

@@ -229,3 +229,16 @@ def test_what_is_not_listed_names_the_nearest_of_all_kinds() -> None:
     ):
         with pytest.raises(UnknownName, match=f"There is no recipe, step or teacher '{wrong}'. Did you mean '{right}'"):
             catalogue(wrong)
+
+
+def test_code_version_covers_the_helpers_a_step_imports() -> None:
+    """Editing `score/_answers.py` must rerun `score.math`, and so must what `_answers.py` itself imports."""
+    from limbeck.core import fingerprint
+    from limbeck.core.find import PACKAGE
+
+    reached = [PACKAGE / "score" / "math.py"]
+    for file in reached:
+        reached += [f for f in fingerprint._helpers(file) if f not in reached]
+    assert {"_answers.py", "_numbers.py"} <= {f.name for f in reached}
+    assert not any("core" in f.parts for f in reached)
+    assert "word_problems.py" in {f.name for f in fingerprint._helpers(PACKAGE / "seeds" / "tasks.py")}

@@ -195,3 +195,13 @@ def test_two_sided():
     assert two_sided(np.array([0.1, 0.2, 0.3, -0.1])) == 0.8
     assert two_sided(np.full(99, 0.5)) == 0.02
     assert two_sided(np.zeros(99)) == 1.0
+
+
+def test_outcomes_that_are_all_alike_still_leave_room() -> None:
+    """Resampling equal outcomes shows no spread at all; that is not certainty."""
+    same = np.zeros((3, 100))
+    found = difference(same, same, resamples=200)
+    assert found.mean == 0.0
+    assert found.low < 0.0 < found.high < 0.05
+    won = difference(same, np.ones((3, 100)), resamples=200)
+    assert 0.9 < won.low < won.high == 1.0

@@ -162,6 +162,8 @@ def _load(name: str) -> tuple[ModuleType, str]:
             raise UsageError(f"{path} can not be imported as Python.")
         module = importlib.util.module_from_spec(spec)
         sys.modules[key] = module
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))  # last: a file beside it can be imported, but shadows nothing
         try:
             spec.loader.exec_module(module)
         except BaseException as error:

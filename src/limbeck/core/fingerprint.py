@@ -10,6 +10,7 @@ folders, speed settings and credentials are not part of any fingerprint.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -43,23 +44,48 @@ def file_digest(path: Path, size: int = 16) -> str:
 
 @cache
 def code_version(kind: type) -> str:
-    """Return the hash of the source files that define `kind` and what it derives from, outside the ground itself.
+    """Return the hash of the source files that define `kind`, what it derives from, and what those import of ours.
 
-    A class made in a live session hashes as its name.
+    The ground itself (`core`) is left out: it changes often and rarely the rows. A class made in a live session hashes
+    as its name.
     """
     files = list(dict.fromkeys(f for k in kind.__mro__ if (f := _source(k)) is not None))
+    for file in files:  # grows while it is walked: helpers of helpers count too
+        files += [helper for helper in _helpers(file) if helper not in files]
     if not files:
         return digest(kind.__qualname__, 8)
     return file_digest(files[0], 8) if len(files) == 1 else digest([file_digest(f, 8) for f in files], 8)
 
 
 def _source(kind: type) -> Path | None:
-    if kind.__module__.split(".")[0] in ("builtins", "abc", "typing", "pydantic") or kind.__module__.startswith(
-        "limbeck.core."
-    ):
+    if kind.__module__.split(".")[0] in ("builtins", "abc", "typing", "pydantic") or _ground(kind.__module__):
         return None
     try:
         source = inspect.getsourcefile(kind)
     except (TypeError, OSError):
         return None
     return Path(source) if source is not None and Path(source).is_file() else None
+
+
+def _helpers(file: Path) -> list[Path]:
+    """Return the files of this package, outside the ground, that `file` imports anywhere in its text."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    package = Path(__file__).resolve().parent.parent
+    found: list[Path] = []
+    for name in sorted(names):
+        if not name.startswith("limbeck.") or _ground(name):
+            continue
+        place = package.joinpath(*name.split(".")[1:])
+        # a folder within a room (the task families) counts whole: its files are found by walking it
+        inside = sorted(place.glob("*.py")) if place.is_dir() and place.parent != package else []
+        found += [place.with_suffix(".py")] if place.with_suffix(".py").is_file() else inside
+    return found
+
+
+def _ground(module: str) -> bool:
+    return module == "limbeck.core" or module.startswith("limbeck.core.")

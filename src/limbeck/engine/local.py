@@ -25,7 +25,7 @@ from limbeck.engine import seal
 from limbeck.engine.answer import Answerer
 from limbeck.engine.cache import Cache, default_path
 from limbeck.engine.context import LocalContext, in_thread
-from limbeck.engine.plan import Node, chains, nodes
+from limbeck.engine.plan import Node, chains, check_models, nodes
 from limbeck.engine.pool import Workers
 from limbeck.engine.rundir import RowWriter, RunFolder, disk_at_fault, storage_error, storing
 from limbeck.engine.stream import Chain, from_source
@@ -56,6 +56,7 @@ class LocalRun:
 
     async def run(self) -> None:
         """Do what is left to do. Raises the first error, after everything else was stopped in good order."""
+        check_models(self.recipe)
         self.folder.open(self.recipe.to_json())
         try:
             self.nodes = nodes(self.recipe, self.folder)

@@ -63,6 +63,12 @@ def nodes(recipe: Recipe, folder: RunFolder) -> dict[str, Node]:
     return found
 
 
+def check_models(recipe: Recipe) -> None:
+    """Raise UsageError or EndpointError for a teacher or student that does not exist, before a folder is touched."""
+    for step in recipe.resolved():
+        _identities(step)
+
+
 def chains(found: dict[str, Node]) -> list[list[Node]]:
     """Return what is left to do as units: chains of streaming steps fused, every other step alone; in recipe order."""
     units: list[list[Node]] = []

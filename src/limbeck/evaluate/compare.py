@@ -41,6 +41,7 @@ from limbeck.evaluate.stats import (
     resample_prompts,
     run_noise,
     two_sided,
+    widened,
 )
 
 ALL_PAIRS = 5
@@ -136,13 +137,18 @@ def _wanted(count: int) -> list[tuple[int, int]]:
 
 def _arm(arm: Arm, means_B: NDArray[np.float64]) -> dict[str, Any]:
     single = len(arm.rates_RP) == 1
-    share = clustered(arm.rates_RP[0], arm.samples) if single else percentiles(arm.mean, means_B.clip(0, 1))
+    prompts = arm.rates_RP.shape[1]
+    share = (
+        clustered(arm.rates_RP[0], arm.samples)
+        if single
+        else widened(percentiles(arm.mean, means_B.clip(0, 1)), prompts).within(0.0, 1.0)
+    )
     runs = [round(float(m), 6) for m in arm.rates_RP.mean(axis=1)]
-    return {"name": arm.name, "accuracy": share.to_json(), "runs": runs, "prompts": arm.rates_RP.shape[1]}
+    return {"name": arm.name, "accuracy": share.to_json(), "runs": runs, "prompts": prompts}
 
 
 def _pair(left: Arm, right: Arm, differences_B: NDArray[np.float64], p_holm: float, prompts: int) -> dict[str, Any]:
-    found = percentiles(right.mean - left.mean, differences_B)
+    found = widened(percentiles(right.mean - left.mean, differences_B), prompts)
     resolved = found.low > 0 or found.high < 0
     counts = (len(left.rates_RP), len(right.rates_RP))
     pair: dict[str, Any] = {

@@ -35,6 +35,10 @@ class Interval:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> Interval:
+        """Return the interval with its ends kept between `least` and `most`."""
+        return Interval(self.mean, max(least, self.low), min(most, self.high))
+
     def to_json(self, digits: int = 6) -> dict[str, float]:
         """Return the three numbers under their names."""
         return {"mean": round(self.mean, digits), "low": round(self.low, digits), "high": round(self.high, digits)}
@@ -174,6 +178,20 @@ def percentiles(mean: float, resampled_B: NDArray[np.float64], level: float = 0.
     return Interval(mean, float(low), float(high))
 
 
+def widened(found: Interval, prompts: int, level: float = 0.95) -> Interval:
+    """Return the interval, never of no width: where every prompt had the same outcome, resampling can not see a spread.
+
+    Nothing in `prompts` trials bounds a rate by Wilson's upper limit at 0 of n; that much is added on either side.
+
+    >>> widened(Interval(0.0, 0.0, 0.0), 100).high
+    0.03699349820698566
+    """
+    if found.high > found.low:
+        return found
+    room = wilson(0, prompts, level).high
+    return Interval(found.mean, found.mean - room, found.mean + room).within(-1.0, 1.0)
+
+
 def difference(left: Rates, right: Rates, *, resamples: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
     """Return right − left with the paired hierarchical interval, over prompts and over training runs.
 
@@ -181,7 +199,7 @@ def difference(left: Rates, right: Rates, *, resamples: int = 10_000, seed: int 
     """
     means_BA = resample_prompts([left, right], resamples=resamples, seed=seed)
     draws_B = means_BA[:, 1] - means_BA[:, 0] + run_noise([left, right], resamples=resamples, seed=seed)
-    return percentiles(float(right.mean() - left.mean()), draws_B, level)
+    return widened(percentiles(float(right.mean() - left.mean()), draws_B, level), left.shape[1], level)
 
 
 def two_sided(resampled_B: NDArray[np.float64]) -> float:

@@ -3,8 +3,8 @@
 The same question under different system messages gives responses of different shape; a student that is trained on the worked ones
 learns the working. Each message says which shape it asks for:
 
-    >>> {message.style for message in BANK}
-    {'trace', 'answer'}
+    >>> sorted({message.style for message in BANK})
+    ['answer', 'trace']
     >>> BANK[0].text, BANK[0].style
     ('', 'trace')
 

@@ -22,6 +22,7 @@ def answers_only(
     student: str = "embedded:student",
     problems: int = 1500,
     samples: int = 4,
+    updates: int = 100,
     test: int = 300,
     seed: int = 0,
 ) -> Recipe:
@@ -34,8 +35,8 @@ def answers_only(
         Math(),
         UntilPass(name="traces"),
         AnswerOnly(name="answers"),
-        Sft(name="student-answers", after="answers", student=student, seed=seed),
-        Sft(name="student-traces", after="traces", student=student, seed=seed),
+        Sft(name="student-answers", after="answers", student=student, updates=updates, seed=seed),
+        Sft(name="student-traces", after="traces", student=student, updates=updates, seed=seed),
         Run(name="eval-answers", after="test", model="step:student-answers", label="answers only"),
         Run(name="eval-traces", after="test", model="step:student-traces", label="traces"),
         Compare(after="test", arms={"answers only": ("step:eval-answers",), "traces": ("step:eval-traces",)}),

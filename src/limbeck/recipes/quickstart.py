@@ -32,7 +32,7 @@ def quickstart(
     student: str = "embedded:student",
     problems: int = 1500,
     samples: int = 4,
-    updates: int = 300,
+    updates: int = 100,
     students: int = 3,
     test: int = 400,
     seed: int = 0,

@@ -41,10 +41,7 @@ def call(source: str, name: str, args: list[Any]) -> Any:
     """Call the function `name` of `source` with `args` and return its value, or raise `Rejected`."""
     try:
         function = _function(source, name)
-        given = [
-            _checked(value) for value in args
-        ]  # the caller's own values: their size is his affair, within the caps
-        return _Frame(function, given).run()
+        return _Frame(function, [_checked(value) for value in args]).run()
     except Rejected:
         raise
     except (RecursionError, MemoryError):
@@ -122,9 +119,9 @@ def _modulo(left: Any, right: Any) -> Any:
 
 def _text(value: Any) -> str:
     """Write a number as text."""
-    if not isinstance(value, (int, float, str)):
-        raise Rejected("str is for numbers and texts only")
-    return str(value)
+    if isinstance(value, (int, float, str)):
+        return str(value)
+    raise Rejected("str is for numbers and texts only")
 
 
 def _replace(text: str, old: str, new: str) -> str:
@@ -236,10 +233,8 @@ class _Frame:
 
     def _boolop(self, node: ast.BoolOp, depth: int) -> Any:
         stop_at = isinstance(node.op, ast.Or)
-        result: Any = None
         for operand in node.values:
-            result = self.value(operand, depth)
-            if bool(result) is stop_at:
+            if bool(result := self.value(operand, depth)) is stop_at:
                 break
         return result
 

@@ -26,5 +26,5 @@ class First(Whole):
         for row in rows:
             seen[row.group] += 1
             late = seen[row.group] > self.k
-            out.append(row.drop(f"select.first: a later sample of its prompt") if late else row)
+            out.append(row.drop("select.first: a later sample of its prompt") if late else row)
         return out

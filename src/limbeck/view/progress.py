@@ -228,7 +228,9 @@ def told_progress(event: Event, seconds: float) -> str:
     parts += [f"{count(event['dropped'])} dropped"] if event.get("dropped") else []
     parts += [str(event["note"])] if event.get("note") else []
     parts += [f"{count(event['tokens_out'] / seconds)} tokens/s"] if seconds >= 1 and event.get("tokens_out") else []
-    parts += [f"{done / seconds:.1f} rows/s"] if seconds >= 1 and done else []
+    # a step with a note counts what it likes (updates, answers); without one, rows
+    unit = "/s" if event.get("note") else " rows/s"
+    parts += [f"{done / seconds:.1f}{unit}"] if seconds >= 1 and done else []
     parts += [f"{count(event['cached'])} from the cache"] if event.get("cached") else []
     return ", ".join(parts)
 
