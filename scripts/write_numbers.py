@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the folder of a finished quickstart")
     options = parser.parse_args()
     compared = _json(next(options.run.glob("*-compare/compare.json")))
-    minutes = _minutes(options.run)
-    write("README.md", "story", story(compared, minutes))
-    write("docs/quickstart.md", "quickstart", quickstart(options.run, compared, minutes))
+    seconds = _seconds(options.run)
+    write("README.md", "story", story(compared, seconds))
+    write("docs/quickstart.md", "quickstart", quickstart(options.run, compared, seconds))
     if (WEIGHTS / "teacher" / "card.json").is_file():
         write("docs/embedded.md", "teacher", teacher(_json(WEIGHTS / "teacher" / "card.json")))
     if (WEIGHTS / "student" / "card.json").is_file():
@@ -47,24 +48,24 @@ def write(page: str, name: str, text: str) -> None:
     print(f"{page}: {name}")
 
 
-def story(compared: dict[str, Any], minutes: int) -> str:
+def story(compared: dict[str, Any], seconds: int) -> str:
     """Return the one-line result."""
     shares = ", ".join(f"{arm['name']} {100 * arm['accuracy']['mean']:.1f} %" for arm in compared["arms"])
     prompts = compared["arms"][0]["prompts"]
     return (
         f"`{compared['story']}` (`<` resolved, `?` not resolved at 95 %): {shares} of {prompts} sealed problems, "
-        f"from `limbeck run quickstart`, {minutes} minutes on two busy cores."
+        f"from `limbeck run quickstart` in {seconds} seconds on two cores."
     )
 
 
-def quickstart(run: Path, compared: dict[str, Any], minutes: int) -> str:
+def quickstart(run: Path, compared: dict[str, Any], seconds: int) -> str:
     """Return the table of arms and the sentences about pairs."""
     parameters = _json(run / "recipe.json")["params"]
     lines = [
         "## What came out",
         "",
-        f"`limbeck run quickstart` with its defaults (seed {parameters['seed']}) took {minutes} minutes on two cores "
-        "that other work shared, and gave this. Another machine or version of torch gives other digits.",
+        f"`limbeck run quickstart` with its defaults (seed {parameters['seed']}) took {seconds} seconds on two cores "
+        "and gave this. Another machine or version of torch gives other digits.",
         "",
         _funnel(run),
         "",
@@ -122,12 +123,12 @@ def student(card: dict[str, Any]) -> str:
     )
 
 
-def _minutes(run: Path) -> int:
-    begun = (run / "env.json").stat().st_mtime
+def _seconds(run: Path) -> int:
+    begun = datetime.fromisoformat(_json(run / "env.json")["started"]).timestamp()
     ended = [path.stat().st_mtime for path in run.glob("[0-9]*-*/done")]
     if min(ended) < begun:
         raise SystemExit(f"{run} was not made in one go, so its duration is not known; run it in a fresh folder.")
-    return max(1, round((max(ended) - begun) / 60))
+    return round(max(ended) - begun)
 
 
 def _json(path: Path) -> dict[str, Any]:

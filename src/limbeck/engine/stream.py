@@ -75,7 +75,11 @@ class Chain:
             await asyncio.gather(*flying, return_exceptions=True)
 
     async def _land(self, flying: deque[asyncio.Task[list[list[Row]]]], emit: Emit) -> None:
-        for index, rows in enumerate(await flying.popleft()):
+        if not flying[0].done():
+            # waited for and not awaited: when the run is stopped, all rows under way are stopped at once, and none of
+            # them starts a new request in the place of another
+            await asyncio.wait([flying[0]])
+        for index, rows in enumerate(flying.popleft().result()):
             emit(index, rows)
 
     async def _through(self, row: Row) -> list[list[Row]]:
