@@ -91,12 +91,12 @@ class LocalRun:
         return [kept for unit in units if (kept := [n for n in unit if n.name not in left])]
 
     async def _run_units(self, units: list[list[Node]]) -> None:
-        todo = {node.name for unit in units for node in unit}
+        missing = {node.name for unit in units for node in unit}
         self.listen(
             {"event": "run", "recipe": self.recipe.name, "folder": str(self.folder.path), "steps": list(self.nodes)}
         )
         for node in self.nodes.values():
-            if node.name not in todo:
+            if node.name not in missing:
                 self.listen(
                     {
                         "event": "step",
@@ -105,7 +105,7 @@ class LocalRun:
                         "rows": node.folder.summary().get("rows", {}),
                     }
                 )
-        finished = {name: asyncio.Event() for name in todo}
+        finished = {name: asyncio.Event() for name in missing}
         tasks = [asyncio.create_task(self._run_unit(unit, finished), name=unit[0].name) for unit in units]
         try:
             await asyncio.gather(*tasks)
