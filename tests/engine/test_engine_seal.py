@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from engine_parts import Answered, Numbers, Unseal
+from engine_parts import Answered, Count, Numbers, Train, Unseal
 
 from limbeck import Message, Recipe, api
 from limbeck.core.errors import InputError, SealedError, UnknownName
@@ -62,13 +62,27 @@ def test_no_train_step_is_ever_handed_a_sealed_row_or_its_descendant(tmp_path: P
     from limbeck.core.find import find_step
 
     kind = find_step(name)
-    assert issubclass(kind, Make) and kind.isolated, "only isolated steps are checked, so every train step must be one"
+    assert issubclass(kind, Make) and not kind.reads_sealed
     between: list[Any] = {"sealed": [], "forgotten": [Answered(), Unseal()], "broken": [Unseal(child=False)]}[how]
     fields: dict[str, Any] = {f: "embedded:student" for f, v in kind.model_fields.items() if v.is_required()}
     recipe = Recipe(steps=[Numbers(count=3, sealed=True), *between, kind(**fields)])
     with pytest.raises(SealedError, match="never trained on: read another branch"):
         api.run(recipe, out=tmp_path / "run", report=False)
     assert not list((tmp_path / "run").glob("*-*/worker.log")), "the trainer was not even started"
+
+
+@pytest.mark.parametrize("own", [Count(), Train(), Train(after="clean", rows_of="step:sealed")])
+def test_a_users_own_make_step_is_closed_to_sealed_rows_until_it_says_otherwise(tmp_path: Path, own: Make) -> None:
+    recipe = Recipe(steps=[Numbers(name="clean", count=2), Numbers(name="sealed", count=3, sealed=True), own])
+    with pytest.raises(SealedError, match="never trained on"):
+        api.run(recipe, out=tmp_path / "run", report=False)
+
+
+def test_only_what_measures_may_read_sealed_rows() -> None:
+    from limbeck.core.find import find_step
+
+    makes = [kind for name in step_names() if issubclass(kind := find_step(name), Make)]
+    assert {kind.called() for kind in makes if kind.reads_sealed} == {"evaluate.run", "evaluate.compare"}
 
 
 # -- export ------------------------------------------------------------------------------------------------------------

@@ -205,6 +205,8 @@ class Make(Step):
     """
 
     isolated: ClassVar[bool] = False
+    reads_sealed: ClassVar[bool] = False
+    """Whether the step may be handed rows of an evaluation set: only what measures says yes, whatever trains must not."""
 
     def make(self, rows: list[Row], context: Context) -> Iterable[Row]:
         """Make the artefact; return the rows to keep beside it (often none)."""

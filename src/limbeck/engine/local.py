@@ -196,6 +196,8 @@ class LocalRun:
     async def _barrier(self, node: Node) -> None:
         begun, cpu = time.monotonic(), time.process_time()
         step = node.step
+        if isinstance(step, Make) and not step.reads_sealed:
+            await self._check_seal(node)
         if isinstance(step, Make) and step.isolated:
             await self._isolated(node, step)
             return
@@ -207,6 +209,12 @@ class LocalRun:
             writer.add(row)
         writer.close()
         self._finish(node, rows_in, writer.kept.count, writer.dropped.count, dict(writer.reasons), begun, cpu)
+
+    async def _check_seal(self, node: Node) -> None:
+        files = [f for n in self.nodes.values() if n.done for f in n.folder.path.glob("*.parquet")]
+        read = [self.nodes[name].folder for name in node.step.needs()]
+        rows = [*self._input(node.step), *(row for folder in read for row in folder.read())]
+        await asyncio.to_thread(seal.check, node.name, rows, files)
 
     async def _in_thread(self, node: Node) -> tuple[int, list[Row]]:
         step, rows = node.step, list(self._input(node.step))
@@ -233,9 +241,6 @@ class LocalRun:
             self.listen({"event": "step", "name": node.name, "state": "started"})
 
         node.folder.begin(node.fingerprint)
-        if step.called().startswith("train."):
-            files = [f for n in self.nodes.values() if n.done for f in n.folder.path.glob("*.parquet")]
-            await asyncio.to_thread(seal.check, node.name, list(self._input(step)), files)
         log = node.folder.path / "worker.log"
         told = await self.workers.run(self._job(node, step), log, lambda p: self._told(node, p), started)
         rows_in = sum(self.nodes[n].folder.summary()["rows"]["kept"] for n in after_of(step))

@@ -1,7 +1,8 @@
 """The seal: evaluation rows, and everything made from them, can not be trained on.
 
-A row's own `sealed` flag is inherited by its children, but a step may forget it. So before any `train` step the
-engine walks the parents of its rows through the run's files, back to the sources, and looks for a sealed ancestor.
+A row's own `sealed` flag is inherited by its children, but a step may forget it. So before any `make` step that does
+not declare `reads_sealed` (what trains must not, a user's own trainer included) the engine walks the parents of its
+rows through the run's files, back to the sources, and looks for a sealed ancestor.
 """
 
 from __future__ import annotations

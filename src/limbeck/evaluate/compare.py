@@ -22,7 +22,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,8 @@ class Table:
 
 class Compare(Make):
     """Compare models on the same prompts: paired differences with intervals, and the story in one line."""
+
+    reads_sealed: ClassVar[bool] = True
 
     arms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """From the name of an arm to its evaluate.run steps, each written `step:NAME`; several are training seeds."""

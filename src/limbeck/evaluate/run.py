@@ -20,7 +20,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -49,6 +49,8 @@ class Outcome:
 
 class Run(Make):
     """Put prompts to a model, check the answers, and write accuracy with intervals, by family and by difficulty."""
+
+    reads_sealed: ClassVar[bool] = True
 
     model: str
     """Which model: a teacher such as `embedded` or `openai:MODEL`, or `step:NAME` for a student of this run."""
