@@ -157,6 +157,10 @@ class Source(Step):
         """Yield rows, lazily and in a fixed order. A `Drop` is a record that could not become a row."""
         raise TypeError(f"{self.called()} defines no rows()")
 
+    def size(self) -> int | None:
+        """How many rows will come, where that is known without making them; for progress bars only."""
+        return None
+
 
 class Each(Step):
     """One row in, zero or more rows out; streams."""

@@ -176,7 +176,7 @@ class LocalRun:
 
     def _expected(self, head: Any) -> int | None:
         if isinstance(head, Source):
-            return self.limit
+            return min((n for n in (self.limit, head.size()) if n is not None), default=None)
         return sum(self.nodes[n].folder.summary().get("rows", {}).get("kept", 0) for n in after_of(head)) or None
 
     def _input(self, head: Any) -> Iterator[Row]:

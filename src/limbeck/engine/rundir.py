@@ -1,4 +1,4 @@
-"""The run folder: everything a run has made, readable with `ls`, duckdb, polars, pandas and `datasets`.
+"""The run folder: everything a run has made, readable with `ls`, duckdb, polars and pandas; `limbeck export` for `datasets`.
 
     runs/NAME/  recipe.json env.json ledger.jsonl report.html
                 01-problems/ 02-sample/ ...   each: kept.parquet dropped.parquet step.json done

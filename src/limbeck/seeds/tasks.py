@@ -60,6 +60,10 @@ class Tasks(Source):
                 if problem is not None:
                     yield self._row(problem, name, turn)
 
+    def size(self) -> int:
+        """The number of problems."""
+        return self.count
+
     def _drawn(self, name: str, count: int) -> Iterator[Problem]:
         try:
             return problems(name, count=count, seed=self.seed, difficulty=self.difficulty, split=self.split)
