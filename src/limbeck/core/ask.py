@@ -12,7 +12,7 @@ The engine answers from the cache, a live endpoint, a local model or a replay; t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from limbeck.core.row import Message, Usage
@@ -47,7 +47,7 @@ class Ask:
     def payload(self) -> dict[str, Any]:
         """Return what identifies the request, JSON-able: everything but the teacher's name and `n`."""
         values = {k: getattr(self, k) for k in PAYLOAD_FIELDS}
-        values["messages"] = [{k: v for k, v in asdict(m).items() if v is not None} for m in self.messages]
+        values["messages"] = [{k: v for k, v in m.record().items() if v is not None} for m in self.messages]
         values["stop"] = list(self.stop)
         values["tools"] = [dict(t) for t in self.tools]
         return values

@@ -18,7 +18,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +176,14 @@ def _storage_error(path: Path, error: Exception) -> StorageError:
     return StorageError(f"The cache {path} can not be used: {text}. Check the folder, or set LIMBECK_CACHE.")
 
 
+_FIELDS = tuple(field.name for field in fields(Answer))
+
+
 def _to_json(answer: Answer) -> str:
-    record = {k: v for k, v in asdict(answer).items() if v is not None}
+    record: dict[str, Any] = {k: v for k in _FIELDS if (v := getattr(answer, k)) is not None}
+    record["usage"] = answer.usage.record()
+    if answer.logprobs is not None:
+        record["logprobs"] = [asdict(t) for t in answer.logprobs]
     return json.dumps(record, ensure_ascii=True, separators=(",", ":"))
 
 
