@@ -59,7 +59,13 @@ def start(*words: object, cwd: Path, **environment: str) -> subprocess.Popen[str
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_interruptible,
     )
+
+
+def _interruptible() -> None:
+    # a shell that starts the tests in the background makes all below it deaf to Ctrl-C, and Python keeps that
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def kill(process: subprocess.Popen[str], sign: int = signal.SIGKILL) -> tuple[int, str]:

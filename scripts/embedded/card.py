@@ -37,7 +37,7 @@ Greedy with its 95 % Wilson interval, on problems of the split "test", which no 
 temperature 1. A wrong sample at temperature 1 counts as systematic if, of 16 new samples, more than half give one and the same
 wrong answer, and as random otherwise. "Answer only" is greedy under a system message that asks for no working.
 
-## By skill and by difficulty, greedy
+## By skill and by difficulty
 {skills}
 ## Training
 {training}
@@ -163,11 +163,17 @@ def _family_table(figures: dict[str, Any]) -> str:
 
 def _skill_table(figures: dict[str, Any]) -> str:
     """One line a family and skill, or difficulty."""
-    lines = ["| family | skill or difficulty | problems | greedy | 95 % interval |", "|---|---|---|---|---|"]
+    lines = [
+        "| family | skill or difficulty | problems | greedy | 95 % interval | errors at temperature 1: systematic, random |",
+        "|---|---|---|---|---|---|",
+    ]
     for family, row in figures.items():
+        errors = {**row["errors_by_difficulty"], **row["errors_by_skill"]}
         for key, part in {**row["greedy_by_difficulty"], **row["greedy_by_skill"]}.items():
             low, high = part["interval"]
-            lines.append(f"| {family} | {key} | {part['problems']} | {part['greedy']:.3f} | {low:.3f} to {high:.3f} |")
+            split = errors.get(key, {"systematic": 0, "random": 0})
+            share = f"{part['greedy']:.3f} | {low:.3f} to {high:.3f} | {split['systematic']}, {split['random']}"
+            lines.append(f"| {family} | {key} | {part['problems']} | {share} |")
     return "\n".join([*lines, ""])
 
 

@@ -113,22 +113,40 @@ def measured(
     hits = [[answer == truth(item) for answer in row] for item, row in zip(items, answers, strict=True)]
     figures["pass_at_1"] = round(sum(map(sum, hits)) / (len(items) * samples), 3)
     figures[f"pass_at_{samples}"] = round(sum(map(any, hits)) / len(items), 3)
-    figures["errors"] = _errors(model, tokenizer, [item for item, row in zip(items, hits, strict=True) if not row[0]])
+    failed = [item for item, row in zip(items, hits, strict=True) if not row[0]]
+    systematic = _systematic(model, tokenizer, failed)
+    figures["errors"] = _split(systematic)
+    figures["errors_by_skill"] = _split_by(failed, systematic, lambda item: set(item.skills))
+    figures["errors_by_difficulty"] = _split_by(failed, systematic, lambda item: {str(item.difficulty)})
     figures["greedy_by_skill"] = _by(items, right, lambda item: set(item.skills))
     figures["greedy_by_difficulty"] = _by(items, right, lambda item: {str(item.difficulty)})
     return figures
 
 
-def _errors(
+def _systematic(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, failed: list[Problem], again: int = 16
-) -> dict[str, Any]:
-    """Split errors into systematic and random ones by asking again."""
+) -> list[bool]:
+    """Ask again where a sample was wrong: which problems meet one and the same wrong answer most of the time."""
     said = responses(model, tokenizer, [asked(item) for item in failed for _ in range(again)], temperature=1.0, seed=2)
-    systematic = 0
+    kinds = []
     for at, item in enumerate(failed):
         answer, count = Counter(final(item, text) for text in said[at * again : (at + 1) * again]).most_common(1)[0]
-        systematic += answer != truth(item) and count > again // 2
-    return {"prompts": len(failed), "systematic": systematic, "random": len(failed) - systematic}
+        kinds.append(answer != truth(item) and count > again // 2)
+    return kinds
+
+
+def _split(systematic: list[bool]) -> dict[str, int]:
+    """Count errors by kind."""
+    return {"prompts": len(systematic), "systematic": sum(systematic), "random": len(systematic) - sum(systematic)}
+
+
+def _split_by(failed: list[Problem], systematic: list[bool], keys: Any) -> dict[str, dict[str, int]]:
+    """Count errors by kind for each skill, or difficulty."""
+    groups: dict[str, list[bool]] = defaultdict(list)
+    for item, kind in zip(failed, systematic, strict=True):
+        for key in keys(item):
+            groups[key].append(kind)
+    return {key: _split(group) for key, group in sorted(groups.items())}
 
 
 def _by(items: list[Problem], right: list[bool], keys: Any) -> dict[str, dict[str, Any]]:
