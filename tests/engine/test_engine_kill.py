@@ -20,6 +20,7 @@ import pytest
 from engine_parts import asking, pipeline
 
 from limbeck import Recipe, api
+from limbeck.engine.rundir import read_rows
 from running import PARTS, kill, limbeck, lines, sentence, start, timeless, wait_for
 
 AT_ONCE = 4
@@ -27,7 +28,6 @@ AT_ONCE = 4
 
 def rows_of(folder: Path) -> dict[str, list[dict[str, object]]]:
     """All rows of a run, kept and dropped, by file; without the seconds they took."""
-    from limbeck.engine.rundir import read_rows
 
     files = sorted(folder.glob("0*/*.parquet"))
     return {str(f.relative_to(folder)): [timeless(r) for r in read_rows(f)] for f in files}
@@ -183,3 +183,22 @@ def test_a_cache_on_a_full_disk_is_one_sentence_too(small_disk: Path, tmp_path: 
     filler.unlink()
     assert limbeck(*words, cwd=tmp_path, LIMBECK_CACHE=cache).returncode == 0
     assert asking and api.status(tmp_path / "run")[1]["rows"]["kept"] == 200
+
+
+def test_sigkill_while_real_solutions_are_verified(tmp_path: Path, corpora: Path) -> None:
+    file = corpora / "gsm8k" / "example_model_solutions.jsonl"
+    words = ("apply", "score.math", file, "--map", "response=*.solution", "--quiet", "--out")
+    assert limbeck(*words, tmp_path / "whole", cwd=tmp_path).returncode == 0
+    for attempt in range(5):  # on a busy machine the verifier may be done before it is killed: then once more
+        folder = tmp_path / f"killed-{attempt}"
+        process = start(*words, folder, cwd=tmp_path)
+        wait_for((folder / "02-math" / "kept.parquet.tmp").exists)
+        kill(process)
+        if not (folder / "02-math" / "done").exists():
+            break
+    else:
+        pytest.fail("the verifier was never caught at work")
+    assert limbeck(*words, folder, cwd=tmp_path).returncode == 0
+    kept = [read_rows(tmp_path / run / "02-math" / "kept.parquet") for run in ("whole", folder.name)]
+    first, second = (list(rows) for rows in kept)
+    assert len(first) == 5276 and first == second

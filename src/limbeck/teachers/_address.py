@@ -19,6 +19,7 @@ import os
 import re
 import time
 from base64 import b64encode
+from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -123,10 +124,8 @@ def _seconds(retry_after: str | None) -> float | None:
     """Read Retry-After: seconds, or a date."""
     if not retry_after:
         return None
-    try:
+    with suppress(ValueError):  # not a number: a date
         return max(0.0, float(retry_after))
-    except ValueError:
-        pass  # not a number: a date
     try:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
     except ValueError:
