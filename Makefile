@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0
 JOBS ?= 2
 
-.PHONY: quickstart test lint format bench clean
+.PHONY: quickstart test lint format bench clean sandbox-test
 
 quickstart: $(VENV)/.run
 	$(BIN)/limbeck run quickstart
@@ -28,6 +28,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/run.py
+
+sandbox-test: $(VENV)/.run
+	$(BIN)/python tests/sandbox/sandbox_corpus.py
 
 $(VENV)/.run: pyproject.toml
 	@echo "Setting up $(VENV) with $(PYTHON): a minute or two, once."
