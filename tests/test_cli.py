@@ -109,8 +109,9 @@ def test_a_step_of_ones_own_and_a_source_are_applied_too(tmp_path: Path, answers
 def test_plan_says_what_it_will_take(tmp_path: Path) -> None:
     done = limbeck("plan", f"{PARTS}:pipeline", "--count", 200, "--pilot", 20, cwd=tmp_path)
     assert done.returncode == 0 and "not measured: it trains" in done.stdout and "answers" in done.stdout
-    lines_ = json.loads(limbeck("plan", f"{PARTS}:pipeline", "--count", 200, "--json", cwd=tmp_path).stdout)
-    assert lines_[1]["step"] == "answered" and 300 <= lines_[1]["calls"] <= 400
+    told = json.loads(limbeck("plan", f"{PARTS}:pipeline", "--count", 200, "--json", cwd=tmp_path).stdout)
+    assert told["steps"][1]["step"] == "answered" and 300 <= told["steps"][1]["answers"] <= 400
+    assert told["pilot"] == {"numbers": [16, 200]} and 0.3 <= told["total"]["usd"] <= 0.4, "what the teacher says"
 
 
 def test_list_and_version_and_help(tmp_path: Path) -> None:

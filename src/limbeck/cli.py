@@ -10,6 +10,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 3 budget reached, 4 tolerance exceede
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,15 @@ app = typer.Typer(
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Out = Annotated[Path | None, typer.Option(help="Folder to write to; default: runs/NAME.")]
+Target = Annotated[str | None, typer.Option("--out", help="Folder (or URL, with --backend ray) to write to.")]
+Budget = Annotated[float | None, typer.Option(min=0, help="Most US dollars the run may spend, over all its sessions.")]
+Prices = Annotated[Path | None, typer.Option(help="A file of prices that go before the package's own.")]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="Most requests under way at an endpoint.")]
+Rpm = Annotated[float | None, typer.Option(help="Most requests a minute at an endpoint.")]
+Tpm = Annotated[float | None, typer.Option(help="Most tokens a minute at an endpoint.")]
+Tolerate = Annotated[
+    str | None, typer.Option(help="Largest share of rows a step may lose, such as 2%; over it the exit code is 4.")
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines for programs instead of text for people.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
@@ -47,16 +57,42 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 def run(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A recipe's name, path.py, or a stored recipe.json.")],
-    out: Out = None,
+    out: Target = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Training processes side by side; default: one a core.")
     ] = None,
+    budget: Budget = None,
+    tolerate: Tolerate = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Most requests under way at an endpoint.")] = None,
+    rpm: Annotated[float | None, typer.Option(help="Most requests a minute at an endpoint.")] = None,
+    tpm: Annotated[float | None, typer.Option(help="Most tokens a minute at an endpoint.")] = None,
+    prices: Prices = None,
+    retry_dropped: Annotated[
+        bool, typer.Option("--retry-dropped", help="Ask again for rows that were refused, failed or given up.")
+    ] = False,
+    backend: Annotated[str, typer.Option(help="local, or ray for many machines.")] = "local",
+    ray_address: Annotated[str | None, typer.Option(help="The Ray cluster to join, such as auto.")] = None,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows in a shard of the ray backend.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a recipe, or go on with it where it stopped. The recipe's parameters are options: --samples 8."""
     result = api.run(
-        recipe, out=out, workers=workers, progress=_progress(as_json, quiet), **_options(context.args, recipe)
+        recipe,
+        out=out,
+        workers=workers,
+        budget=budget,
+        tolerate=_share(tolerate),
+        concurrency=concurrency,
+        rpm=rpm,
+        tpm=tpm,
+        prices=prices,
+        retry_dropped=retry_dropped,
+        backend=backend,  # type: ignore[arg-type]
+        ray_address=ray_address,
+        shard_rows=shard_rows,
+        progress=_progress(as_json, quiet),
+        **_options(context.args, recipe),
     )
     if not as_json:
         print(*api.findings(result), sep="\n", end="\n" if api.findings(result) else "")
@@ -67,22 +103,36 @@ def run(
 def plan(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A recipe's name, path.py, or a stored recipe.json.")],
-    pilot: Annotated[int, typer.Option(min=1, help="Rows to try it on; their answers are cached.")] = 16,
+    pilot: Annotated[int, typer.Option(min=1, help="Rows of each source to try; their answers are cached.")] = 16,
+    pilot_seed: Annotated[int, typer.Option(help="Which rows: drawn at random with this seed.")] = 0,
+    first: Annotated[bool, typer.Option("--first", help="Try the first rows, not random ones.")] = False,
+    budget: Annotated[float | None, typer.Option(min=0, help="Most US dollars the pilot may spend.")] = None,
+    concurrency: Concurrency = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    prices: Prices = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Say what a recipe will take - calls, tokens, seconds - from a small pilot."""
-    lines = api.plan(recipe, pilot=pilot, **_options(context.args, recipe))
+    """Say what a recipe will take - rows, calls, tokens, money, time - from a small pilot."""
+    made = api.plan(
+        recipe,
+        pilot=pilot,
+        pilot_seed=None if first else pilot_seed,
+        budget=budget,
+        concurrency=concurrency,
+        rpm=rpm,
+        tpm=tpm,
+        prices=prices,
+        progress="none" if as_json or quiet or not sys.stderr.isatty() else "auto",
+        **_options(context.args, recipe),
+    )
     if as_json:
-        print(json.dumps([vars(line) for line in lines]))
+        print(json.dumps(made.record()))
         return
-    rows: list[Sequence[Any]] = []
-    for e in lines:
-        measured = (f"{e.rows:,}", f"{e.calls:,}", f"{e.tokens_in:,}", f"{e.tokens_out:,}", f"{e.seconds:,.0f}")
-        rows.append(
-            (e.step, *(measured if e.measured else ("not measured: it trains, or needs what does", "", "", "", "")))
-        )
-    _table(("step", "rows", "answers", "tokens in", "tokens out", "seconds"), rows)
-    print(f"Estimated from the first {pilot} rows; the pilot's answers are in the cache and will not be bought again.")
+    from limbeck.view.forecast import lines
+
+    print(*lines(made.record()), sep="\n")
 
 
 @app.command(context_settings=EXTRA)
@@ -95,6 +145,9 @@ def apply(
         list[str] | None, typer.Option("--map", help="prompt=question says what a field is; repeat.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read at most so many rows.")] = None,
+    budget: Budget = None,
+    tolerate: Tolerate = None,
+    prices: Prices = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -103,7 +156,18 @@ def apply(
     inputs, options = api.split_words([*(files or []), *context.args], api.step_flags(step))
     fields = api.step_options(step, options)
     mapping = dict(_pair(m) for m in map_ or [])
-    result = api.apply(step, inputs, out=out, map=mapping, limit=limit, progress=_progress(as_json, quiet), **fields)
+    result = api.apply(
+        step,
+        inputs,
+        out=out,
+        map=mapping,
+        limit=limit,
+        budget=budget,
+        tolerate=_share(tolerate),
+        prices=prices,
+        progress=_progress(as_json, quiet),
+        **fields,
+    )
     summary = api.summary(result)
     if as_json:
         print(json.dumps(summary))
@@ -125,18 +189,9 @@ def status(
     if as_json:
         print(json.dumps(steps))
         return
-    rows = []
-    for s in steps:
-        counts, usage = s["rows"] or {}, s["usage"] or {}
-        state = "done" if s["done"] else "to do"
-        cells = (
-            counts.get("kept", ""),
-            counts.get("dropped", ""),
-            usage.get("answers", ""),
-            usage.get("tokens_out", ""),
-        )
-        rows.append((s["name"], s["step"], state, *cells, *([s["why"]] if why else [])))
-    _table(("step", "kind", "state", "kept", "dropped", "answers", "tokens out", *(["why"] if why else [])), rows)
+    from limbeck.view.status import lines
+
+    print(*lines(steps, why=why), sep="\n")
 
 
 @app.command()
@@ -186,6 +241,7 @@ def export(
 
 def main() -> None:
     """Run the command line; every error that is meant for people becomes one sentence and an exit code."""
+    handler = _show_logs()
     try:
         app(standalone_mode=True)
     except LimbeckError as error:
@@ -197,6 +253,19 @@ def main() -> None:
                 "limbeck: Stopped. Every answer so far is kept; run the same command again to go on.", file=sys.stderr
             )
         raise
+    finally:
+        logging.getLogger("limbeck").removeHandler(handler)
+
+
+def _show_logs() -> logging.Handler:
+    """Show what teachers say on the way (a parameter that a server does not know, how far a batch is) as lines on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("limbeck: %(message)s"))
+    log = logging.getLogger("limbeck")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    return handler
 
 
 @app.callback(invoke_without_command=True)
@@ -218,6 +287,20 @@ def _options(args: Sequence[str], first: str) -> dict[str, Any]:
 def _check_first(first: str) -> None:
     if first.startswith("-"):
         raise UsageError(f"Write the name of the recipe or step first, and '{first}' after it.")
+
+
+def _share(text: str | None) -> float | None:
+    """Read `2%` or `0.02` as a share."""
+    if text is None:
+        return None
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"--tolerate {text} is no share of rows; write 2% or 0.02.")
+    return value
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from limbeck.core import errors, fingerprint, options
 from limbeck.core.ask import Ask
 from limbeck.core.catalogue import catalogue
 from limbeck.core.errors import BudgetReached, UnknownName, UsageError
-from limbeck.core.ledger import Ledger
+from limbeck.core.ledger import FIELDS, Ledger, Total, bought, read
 from limbeck.core.row import Message, Usage
 
 # -- hashes ------------------------------------------------------------------------------------------------------------
@@ -78,26 +78,55 @@ def test_each_error_is_what_a_reader_expects_of_it() -> None:
 
 def test_the_ledger_adds_up_and_writes_one_line_a_step(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.commit("sample", Usage(tokens_in=5, tokens_out=7, usd=0.5, seconds=1), answers=2, cached=0)
-    ledger.commit("sample", Usage(), answers=0, cached=3)
-    ledger.commit("judge", Usage(tokens_in=1), answers=1, cached=0)
-    ledger.commit("idle", Usage(), answers=0, cached=0)
+    ledger.commit("sample", bought(Usage(tokens_in=5, tokens_out=7, usd=0.5, seconds=1), 2, tokens_cached=4, retries=1))
+    ledger.cached("sample", 3)
+    ledger.commit("judge", bought(Usage(tokens_in=1, usd=None), 1))
+    ledger.commit("idle", Total())
     assert ledger.close_step("sample").calls == 1 and ledger.close_step("sample").cached == 3 and ledger.spent == 0.5
     ledger.close()
     lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == ["sample", "judge"], (
         "each step once; what a stopped run cost is written too"
     )
-    assert lines[0] | {"answers": 2, "tokens_in": 5, "tokens_out": 7, "usd": 0.5} == lines[0]
+    sample = {"answers": 2, "tokens_in": 5, "tokens_out": 7, "tokens_cached": 4, "usd": 0.5, "retries": 1, "session": 1}
+    assert lines[0] | sample == lines[0]
+    assert lines[1]["unpriced"] == 1 and lines[1]["usd"] == 0, "an unknown price is counted as unknown"
+
+
+def test_sessions_add_up_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
+    for _ in range(3):
+        ledger = Ledger(tmp_path / "ledger.jsonl")
+        ledger.open({})
+        ledger.commit("sample", Total(calls=1, answers=2, usd=0.25))
+        ledger.cached("sample", 5)
+        ledger.close()
+    with (tmp_path / "ledger.jsonl").open("a") as file:
+        file.write('{"session": 4, "step": "sam')
+    total = read(tmp_path / "ledger.jsonl")["sample"]
+    assert (total.calls, total.answers, total.usd, total.cached) == (3, 6, 0.75, 5), (
+        "what was cached once is cached again"
+    )
+    (tmp_path / "ledger.jsonl").write_text("{no json\n")
+    with pytest.raises(errors.StorageError, match="is damaged"):
+        read(tmp_path / "ledger.jsonl")
+
+
+def test_adding_totals_leaves_no_field_out() -> None:
+    one = Total(**{name: index for index, name in enumerate(FIELDS, start=1)})
+    two = Total()
+    two.add(one)
+    two.add(one)
+    assert [getattr(two, name) for name in FIELDS] == [2 * index for index in range(1, len(FIELDS) + 1)]
 
 
 def test_a_cap_refuses_before_the_call() -> None:
     ledger = Ledger(cap=1.0)
-    ledger.reserve(0.6)
-    with pytest.raises(BudgetReached, match=r"budget of \$1 is reached \(\$0\.0000 spent\)\. Everything is kept"):
+    assert ledger.reserve(0.6) and not ledger.reserve(0.6), "what is under way may yet cost less"
+    ledger.commit("a", Total(usd=0.5))
+    ledger.release(0.6)
+    with pytest.raises(BudgetReached, match=r"budget of \$1 is reached: \$0\.5000 are spent, .* Everything is kept"):
         ledger.reserve(0.6)
-    ledger.commit("a", Usage(usd=0.1), answers=1, cached=0, reserved=0.6)
-    ledger.reserve(0.6)
+    assert ledger.reserve(0.5)
 
 
 # -- asks --------------------------------------------------------------------------------------------------------------

@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 from limbeck.core.ask import Answer, Ask, TokenLogprob
 from limbeck.core.errors import StorageError
 from limbeck.core.row import Message, Usage
-from limbeck.engine.cache import APPLICATION_ID, Cache, _from_json, _prepare, _to_json, keys
+from limbeck.engine.cache import APPLICATION_ID, Cache, _prepare, keys
+from limbeck.engine.stored import from_json, to_json
+
+LIMIT = 512
 
 
 def put(cache: Cache, answers: dict[str, Answer]) -> None:
-    asyncio.run(cache.put(answers.items()))
+    asyncio.run(cache.put(list(answers.items()), LIMIT))
 
 
 def test_answers_come_back_whole(tmp_path: Path) -> None:
@@ -31,22 +34,22 @@ def test_answers_come_back_whole(tmp_path: Path) -> None:
         tool_calls="[]",
         reasoning="hm",
         logprobs=(TokenLogprob(token="a", logprob=-0.5, top={"b": -1.0}),),
-        usage=Usage(tokens_in=3, usd=0.1, seconds=0.30000000000000004),
+        usage=Usage(tokens_in=3, usd=0.30000000000000004),
     )
     cache = Cache(tmp_path / "deep" / "calls.sqlite")
     put(cache, {"a": full, "b": Answer(text="")})
-    assert cache.get(["b", "a", "c"]) == {"b": Answer(text=""), "a": full}
+    assert cache.get(["b", "a", "c"], LIMIT) == {"b": Answer(text=""), "a": full}
     cache.close()
     again = Cache(tmp_path / "deep" / "calls.sqlite")
-    assert again.get(["a"])["a"] == full
+    assert again.get(["a"], LIMIT)["a"] == full
     again.close()
 
 
 @settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=())), st.floats(0, 1e6, allow_nan=False))
-def test_any_answer_survives_its_json(text: str, seconds: float) -> None:
-    answer = Answer(text=text, usage=Usage(seconds=seconds), reasoning=text)
-    assert _from_json(_to_json(answer)) == answer
+def test_any_answer_survives_its_json(text: str, usd: float) -> None:
+    answer = Answer(text=text, usage=Usage(usd=usd), reasoning=text)
+    assert from_json(to_json(answer)) == answer
 
 
 def test_the_key_is_who_was_asked_what_and_which_sample() -> None:
@@ -63,7 +66,7 @@ from limbeck.engine.cache import Cache
 async def main():
     cache = Cache(Path(sys.argv[1]))
     for i in range(10**6):
-        await cache.put([(f"key-{i}", Answer(text=str(i)))])
+        await cache.put([(f"key-{i}", Answer(text=str(i)))], 512)
         print(i, flush=True)
 asyncio.run(main())
 """
@@ -79,7 +82,7 @@ def test_an_answer_is_durable_before_put_returns(tmp_path: Path) -> None:
     rest, _ = process.communicate()
     reported = max([reported, *map(int, rest.split("\n")[:-1])])
     cache = Cache(path)
-    assert len(cache.get([f"key-{i}" for i in range(reported + 1)])) == reported + 1
+    assert len(cache.get([f"key-{i}" for i in range(reported + 1)], LIMIT)) == reported + 1
     cache.close()
 
 
@@ -89,11 +92,13 @@ def test_a_thousand_answers_at_once_take_a_few_commits(tmp_path: Path) -> None:
     cache._writer.set_trace_callback(statements.append)
 
     async def many() -> None:
-        await asyncio.gather(*(cache.put([(f"{i}-{j}", Answer(text="x")) for j in range(2)]) for i in range(1000)))
+        await asyncio.gather(
+            *(cache.put([(f"{i}-{j}", Answer(text="x")) for j in range(2)], LIMIT) for i in range(1000))
+        )
 
     asyncio.run(many())
     commits = statements.count("COMMIT")
-    assert len(cache.get([f"{i}-{j}" for i in range(1000) for j in range(2)])) == 2000 and 1 <= commits < 100
+    assert len(cache.get([f"{i}-{j}" for i in range(1000) for j in range(2)], LIMIT)) == 2000 and 1 <= commits < 100
     cache.close()
 
 
@@ -117,7 +122,7 @@ def test_a_damaged_file_is_said_aloud_and_never_started_over(tmp_path: Path, dam
     content = bytearray(path.read_bytes())
     if damage == "answer":
         with sqlite3.connect(path) as ours:
-            ours.execute("UPDATE calls SET answer = '{\"text\": '")
+            ours.execute("UPDATE answers SET answer = '{\"text\": '")
         ours.close()
     else:
         begin, end = {"text": (0, len(content)), "head": (0, 512), "middle": (4096, len(content))}[damage]
@@ -127,7 +132,7 @@ def test_a_damaged_file_is_said_aloud_and_never_started_over(tmp_path: Path, dam
     with pytest.raises(StorageError) as caught:
         damaged = Cache(path)
         try:
-            damaged.get([f"key-{i}" for i in range(200)])
+            damaged.get([f"key-{i}" for i in range(200)], LIMIT)
         finally:
             damaged.close()
     assert str(path) in str(caught.value) and path.stat().st_size >= size
@@ -177,11 +182,11 @@ def test_two_processes_share_a_cache(tmp_path: Path) -> None:
 
     async def both() -> None:
         await asyncio.gather(
-            *(c.put([(f"{n}-{i}", Answer(text=n))]) for i in range(50) for n, c in (("l", left), ("r", right)))
+            *(c.put([(f"{n}-{i}", Answer(text=n))], LIMIT) for i in range(50) for n, c in (("l", left), ("r", right)))
         )
 
     asyncio.run(both())
-    assert len(left.get([f"{n}-{i}" for i in range(50) for n in "lr"])) == 100
+    assert len(left.get([f"{n}-{i}" for i in range(50) for n in "lr"], LIMIT)) == 100
     left.close()
     right.close()
 
@@ -194,12 +199,12 @@ from limbeck.core.errors import StorageError
 from limbeck.engine.cache import Cache
 async def main():
     cache = Cache(Path(sys.argv[1]))
-    await cache.put([("before", Answer(text="kept"))])
+    await cache.put([("before", Answer(text="kept"))], 512)
     if sys.argv[2] == "limit":
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     try:
         for i in range(1000):
-            await cache.put([(f"key-{i}", Answer(text="x" * 5000))])
+            await cache.put([(f"key-{i}", Answer(text="x" * 5000))], 512)
     except StorageError as error:
         print(error)
     cache.close()
@@ -217,7 +222,7 @@ def test_a_file_that_may_not_grow_is_one_sentence_and_what_was_stored_stays(tmp_
     path = tmp_path / "calls.sqlite"
     assert str(path) in fill(path, "limit")
     cache = Cache(path)
-    assert cache.get(["before", "key-0"])["before"].text == "kept"
+    assert cache.get(["before", "key-0"], LIMIT)["before"].text == "kept"
     cache.close()
 
 
@@ -246,12 +251,12 @@ def test_closing_waits_for_what_is_queued(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "calls.sqlite")
 
     async def half() -> None:
-        task = asyncio.create_task(cache.put([("late", Answer(text="x"))]))
+        task = asyncio.create_task(cache.put([("late", Answer(text="x"))], LIMIT))
         await asyncio.sleep(0)
         cache.close()
         await task
 
     asyncio.run(half())
     again = Cache(tmp_path / "calls.sqlite")
-    assert "late" in again.get(["late"])
+    assert "late" in again.get(["late"], LIMIT)
     again.close()

@@ -256,4 +256,4 @@ def test_a_finished_run_is_readable_with_ls_and_pyarrow(tmp_path: Path) -> None:
     table = pa.parquet.read_table(result.folder / "05-half" / "kept.parquet")
     assert table.num_rows == 13 and (result.path("count") / "count.txt").read_text() == "13 0"
     environment = json.loads((result.folder / "env.json").read_text())
-    assert set(environment) == {"started", "python", "system", "cpus", "packages"}
+    assert set(environment) == {"run", "started", "python", "system", "cpus", "packages"}

@@ -44,7 +44,7 @@ def reference(folder: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> 
 def durable(folder: Path) -> int:
     """How many questions have their answers on the disk (there are two samples of each)."""
     cache = sqlite3.connect(folder / "calls.sqlite")
-    (count,) = cache.execute("SELECT count(*) FROM calls").fetchone()
+    (count,) = cache.execute("SELECT count(*) FROM answers").fetchone()
     cache.close()
     return int(count) // 2
 

@@ -48,9 +48,8 @@ def test_another_folder_and_the_same_cache_buy_nothing_and_give_the_same_bytes(t
     go(tmp_path / "one")
     bought = len(lines(calls))
     second = go(tmp_path / "two")
-    assert len(lines(calls)) == bought and second.steps["answered"]["usage"] == {
-        "calls": 0, "answers": 0, "cached": 52, "tokens_in": 0, "tokens_out": 0, "usd": 0.0, "seconds": 0.0
-    }  # fmt: skip
+    usage = second.steps["answered"]["usage"]
+    assert len(lines(calls)) == bought and {k: v for k, v in usage.items() if v} == {"cached": 52}
     for path in (tmp_path / "one").rglob("*.parquet"):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
 
@@ -279,9 +278,10 @@ def test_plan_scales_a_pilot_up_and_buys_it_once(tmp_path: Path, calls: Path) ->
         ]
     )
     lines_ = {e.step: e for e in api.plan(recipe, pilot=10)}
-    assert (lines_["answered"].rows, lines_["answered"].calls, lines_["answered"].tokens_out) == (180, 180, 540)
+    answered = lines_["answered"]
+    assert (answered.rows, answered.calls, answered.answers, answered.tokens_out) == (200, 100, 200, 600)
     assert [lines_[n].measured for n in ("numbers", "odd", "train", "own")] == [True, True, False, False]
-    assert len(lines(calls)) == 9
+    assert len(lines(calls)) in (9, 10), "the pilot is a sample of the source, which has a bad record in ten"
     go(tmp_path / "run", Recipe(steps=recipe.steps[:3]))
     assert len(lines(calls)) == 90, "the pilot's answers are not bought again"
 

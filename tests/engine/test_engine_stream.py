@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_parts import Answered, Broken, BrokenAsker, Catches, Numbers, Odd, OnlyOdd
 
-from limbeck.core.ask import Answer, Ask, Exec, Reply
+from limbeck.core.ask import Answer, Apply, Ask, Exec, Reply, Work
 from limbeck.core.errors import EndpointError, RefusedError, StepError, TeacherError
 from limbeck.core.ledger import Ledger
 from limbeck.core.row import Row, Usage
@@ -101,14 +102,25 @@ def test_an_endpoint_at_fault_stops_everything() -> None:
         run([Answered()], numbers(50), gone)
 
 
-def test_a_program_is_not_run_where_there_is_no_sandbox() -> None:
+def test_a_step_is_sent_what_its_program_printed_and_what_its_work_returned() -> None:
     class Runs(Each):
         def each(self, row: Row) -> Asking:
-            yield Exec(source="print(1)")
-            return row
+            ran = yield Exec(source="print(1 + 1)")
+            power = yield Work(pow, (2, 10))
+            return row.with_labels(printed=ran.stdout.strip(), power=str(power))
 
-    with pytest.raises(StepError, match="asked to run a program, but this version has no sandbox"):
-        run([Runs()], numbers(1))
+    rows = run([Runs()], numbers(3))[0]
+    assert [(r.labels["printed"], r.labels["power"]) for r in rows] == [("2", "1024")] * 3
+
+
+def test_what_a_step_applies_is_another_step_by_name() -> None:
+    class Checks(Each):
+        def each(self, row: Row) -> Asking:
+            rows = yield Apply(step="score.exact", rows=[replace(row, task={"reference": "x"})])
+            return rows
+
+    rows = run([Checks()], numbers(2))[0]
+    assert ["exact" in r.scores for r in rows] == [True, True]
 
 
 def test_one_row_may_become_none_or_many() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from driving import drive
 from limbeck import Message, Recipe, Row, Source, api
 from limbeck.core.errors import LimbeckError
 from limbeck.core.find import find_step, step_names
@@ -18,24 +19,31 @@ VERIFIERS = [n for n in step_names() if n.startswith("score.") and "validate" in
 TRAINERS = [n for n in step_names() if n.startswith("train.")]
 
 
+OPINIONS = ("score.judge", "score.process")
+"""What scores by an opinion, or only the steps: it writes no `verified` and no verdict."""
+
+
 @pytest.mark.parametrize("name", VERIFIERS)
 def test_a_verifier_scores_its_gold_one_and_its_planted_errors_zero(name: str) -> None:
     kind = find_step(name)
     assert issubclass(kind, Each)
+    if name == "score.tasks":
+        pytest.importorskip("reasoning_gym", reason="SKIPPED: reasoning-gym is not installed.")
+    step = kind(**{field: "echo" for field, info in kind.model_fields.items() if info.is_required()})
     examples = kind.validate()  # type: ignore[call-arg,arg-type,var-annotated,misc]
     assert {score for _, score in examples} == {0.0, 1.0} and len(examples) >= 4
     for row, score in examples:
-        judged = kind().each(row)
-        assert isinstance(judged, Row) and judged.dropped is None
-        assert judged.scores[name.removeprefix("score.")] == judged.scores["verified"] == score, (
-            row.task,
-            row.response,
-        )
-        assert (judged.labels["verdict"] == "pass") == (score == 1.0)
+        judged = drive(step, row, row.extra.get("replies", ()))
+        assert judged.dropped is None and judged.scores[name.removeprefix("score.")] == score, (row.task, row.response)
+        if name in OPINIONS:
+            assert "verified" not in judged.scores and "verdict" not in judged.labels
+        else:
+            assert judged.scores["verified"] == score and (judged.labels["verdict"] == "pass") == (score == 1.0)
 
 
 def test_there_is_a_verifier_for_every_kind_of_task() -> None:
-    assert {"score.math", "score.exact", "score.program", "score.tools"} <= set(VERIFIERS)
+    kinds = {"math", "exact", "program", "code", "tools", "format", "tasks"}
+    assert {f"score.{kind}" for kind in kinds} <= set(VERIFIERS)
 
 
 class Hinted(Source):

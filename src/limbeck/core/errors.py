@@ -8,7 +8,8 @@
     ├── SealedError (PermissionError)         evaluation rows, or what descends from them, on their way into training
     ├── TeacherError (RuntimeError)
     │   ├── EndpointError (ConnectionError)   the endpoint itself: unreachable, wrong key, no such model; stops the run
-    │   ├── BusyError                         try again later: 408, 409, 429, 5xx, timeouts
+    │   ├── BusyError                         try again later: 408, 409, 429, 5xx, timeouts, cut connections
+    │   ├── DeniedError (PermissionError)     403: the row is dropped if other rows pass, else the run stops
     │   └── RefusedError                      this one request will never be answered; the row is dropped
     ├── StepError (RuntimeError)              a step failed; carries the step's name
     ├── StorageError (OSError)                the disk is full or not writable; a damaged cache
@@ -62,11 +63,24 @@ class EndpointError(TeacherError, ConnectionError):
 
 
 class BusyError(TeacherError):
-    """The endpoint asks for patience; `retry_after` is its own wish in seconds, or None."""
+    """The endpoint could not answer this time; the engine tries again.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message, retry_after)
+    `retry_after` is its own wish in seconds, or None. `kind` says what happened: `rate` (429), `overloaded` (503, 529),
+    `server` (other 5xx, 408, 409, 425), `timeout`, `connection` (cut or reset), `garbled` (no JSON, no choices),
+    `unreachable` (nothing listens, no such host).
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, kind: str = "server") -> None:
+        super().__init__(message, retry_after, kind)
         self.retry_after = retry_after
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class DeniedError(TeacherError, PermissionError):
+    """403: about the key or about this one prompt, depending on the provider; only the other rows can tell."""
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -10,14 +10,19 @@ folders, speed settings and credentials are not part of any fingerprint.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+# the text and not the syntax tree: parsing a score of files is a tenth of a short run, and a name too many does no harm
+_IMPORTS = re.compile(
+    r"^[ \t]*(?:from[ \t]+(limbeck[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)|import[ \t]+(limbeck[\w.]*))",
+    re.MULTILINE,
+)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -72,11 +77,8 @@ def _source(kind: type) -> Path | None:
 def _helpers(file: Path) -> list[Path]:
     """Return the files of this package, outside the ground, that `file` imports anywhere in its text."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+    for origin, listed, plain in _IMPORTS.findall(file.read_text(encoding="utf-8")):
+        names |= {plain, origin, *(f"{origin}.{name}" for name in re.findall(r"\w+", listed))}
     package = Path(__file__).resolve().parent.parent
     found: list[Path] = []
     for name in sorted(names):

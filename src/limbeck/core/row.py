@@ -27,6 +27,8 @@ from limbeck.core.fingerprint import canonical, digest
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BATCH = 10_000
+"""Rows in one piece of a table."""
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -53,14 +55,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What the calls that made a row cost: tokens, US dollars, seconds of waiting."""
+    """What the calls that made a row cost: tokens, US dollars (None: the price is not known), seconds.
+
+    The seconds of a row are 0: how long a request waited depends on the hour, and rows of an interrupted run must equal
+    those of an uninterrupted one to the byte. Waiting time is in the ledger and in `step.json`.
+    """
 
     tokens_in: int = 0
     tokens_out: int = 0
-    usd: float = 0.0
+    usd: float | None = 0.0
     seconds: float = 0.0
 
-    def record(self) -> dict[str, int | float]:
+    def record(self) -> dict[str, int | float | None]:
         """Return the four fields as a dictionary."""
         return {
             "tokens_in": self.tokens_in,
@@ -73,7 +79,7 @@ class Usage:
         return Usage(
             tokens_in=self.tokens_in + other.tokens_in,
             tokens_out=self.tokens_out + other.tokens_out,
-            usd=self.usd + other.usd,
+            usd=None if self.usd is None or other.usd is None else self.usd + other.usd,
             seconds=self.seconds + other.seconds,
         )
 
@@ -219,7 +225,9 @@ def to_table(rows: Iterable[Row]) -> pa.Table:
     """Turn rows into an Arrow table of the fixed schema; map keys are sorted, so equal rows give equal bytes."""
     import pyarrow as pa
 
-    return pa.Table.from_pylist([_to_record(row) for row in rows], schema=schema())
+    every = list(rows)
+    batches = [_batch(every[begin : begin + BATCH]) for begin in range(0, len(every), BATCH)]
+    return pa.Table.from_batches(batches, schema=schema())
 
 
 def from_table(table: pa.Table) -> list[Row]:
@@ -227,21 +235,48 @@ def from_table(table: pa.Table) -> list[Row]:
     return [_from_record(record) for record in table.to_pylist()]
 
 
-def _to_record(row: Row) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "parents": list(row.parents),
-        "group": _clean(row.group),
-        "messages": [m.record() for m in row.messages],
-        "task": _clean(canonical(dict(row.task))),
-        "scores": sorted((_clean(k), float(v)) for k, v in row.scores.items()),
-        "labels": sorted((_clean(k), _clean(v)) for k, v in row.labels.items()),
-        "dropped": None if row.dropped is None else _clean(row.dropped),
-        "usage": row.usage.record(),
-        "made_by": _clean(row.made_by),
-        "sealed": row.sealed,
-        "extra": _clean(canonical(dict(row.extra))),
+def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    from limbeck.core.columns import integers, lists, maps, numbers, structs, text, truths
+
+    usages = [row.usage for row in rows]
+    usage = {
+        "tokens_in": integers([u.tokens_in for u in usages]),
+        "tokens_out": integers([u.tokens_out for u in usages]),
+        "usd": numbers([u.usd for u in usages]),
+        "seconds": numbers([u.seconds for u in usages]),
     }
+    columns = [
+        text([row.id for row in rows]),
+        lists([row.parents for row in rows], text),
+        text([_clean(row.group) for row in rows]),
+        lists([row.messages for row in rows], _messages),
+        text([_json(row.task) for row in rows]),
+        maps([sorted((_clean(k), float(v)) for k, v in row.scores.items()) for row in rows], numbers),
+        maps([sorted((_clean(k), _clean(v)) for k, v in row.labels.items()) for row in rows], text),
+        text([None if row.dropped is None else _clean(row.dropped) for row in rows]),
+        structs(usage),
+        text([_clean(row.made_by) for row in rows]),
+        truths([row.sealed for row in rows]),
+        text([_json(row.extra) for row in rows]),
+    ]
+    arrays = [
+        column.cast(kind) if column.type != kind else column
+        for column, kind in zip(columns, schema().types, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema())
+
+
+def _messages(turns: Sequence[Message]) -> pa.Array:
+    from limbeck.core.columns import structs, text
+
+    names = ("role", "content", "tool_calls", "name")
+    return structs({name: text([getattr(turn, name) for turn in turns]) for name in names})
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return _clean(canonical(dict(value))) if value else "{}"
 
 
 def _from_record(record: Mapping[str, Any]) -> Row:

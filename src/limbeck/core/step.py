@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from limbeck.core.ask import Ask, Exec, Reply
+from limbeck.core.ask import Ask, Reply, Request
 from limbeck.core.errors import UnknownName, UsageError, nearest
 from limbeck.core.fingerprint import code_version, digest
 from limbeck.core.row import Row, from_table, to_table
@@ -55,7 +55,7 @@ class Drop:
 Made = Row | Drop | Sequence[Row | Drop]
 """What one row becomes: itself (changed), a drop, or several rows."""
 
-Asking = Generator[Ask | Exec, Any, Made]
+Asking = Generator[Request, Any, Made]
 """The type of an `each` that asks: it yields asks, is sent replies, and returns what the row becomes."""
 
 
@@ -191,6 +191,13 @@ class Prompt(Each):
 
 class Whole(Step):
     """All rows in, rows out; a barrier. Define `whole` (rows, easy) or `table` (Arrow, fast)."""
+
+    def key(self, row: Row) -> str:
+        """Return what must be seen together: rows of different keys never influence each other.
+
+        Many machines then share the work by key. The default is one key for all rows.
+        """
+        return ""
 
     def whole(self, rows: list[Row]) -> list[Row]:
         """Return the rows, those that must not go on marked with `row.drop(reason)`."""

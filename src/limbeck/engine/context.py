@@ -1,6 +1,5 @@
-"""What a step is handed that runs in the engine's own process: a thread of its own, and the context of a `make`.
+"""What a `make` step is handed that runs in the engine's own process, in a thread of its own.
 
-    rows = await in_thread(lambda: step.whole(rows))           a barrier: the loop goes on serving other branches
     step.make(rows, LocalContext(run, node, loop))              context.apply("score.math", rows), context.model("step:sft")
 
 The context of an isolated step is another one: `engine.work.WorkerContext`.
@@ -9,11 +8,9 @@ The context of an isolated step is another one: `engine.work.WorkerContext`.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from limbeck.core.errors import UsageError
 from limbeck.core.find import find_step
@@ -26,34 +23,6 @@ from limbeck.engine.stream import Chain
 if TYPE_CHECKING:
     from limbeck.engine.local import LocalRun
     from limbeck.engine.plan import Node
-
-Made = TypeVar("Made")
-
-
-async def in_thread(work: Callable[[], Made]) -> Made:
-    """Do work that would block the loop, in a thread that does not keep the process from ending.
-
-    `asyncio.to_thread` waits for its threads at the end of the loop: Ctrl-C during a table of a million rows would be
-    answered when the table is done.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Made] = loop.create_future()
-
-    def settle(made: Made | None, error: BaseException | None) -> None:
-        if not future.done():
-            future.set_result(cast("Made", made)) if error is None else future.set_exception(error)
-
-    def go() -> None:
-        made, failure = None, None
-        try:
-            made = work()
-        except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
-            failure = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            loop.call_soon_threadsafe(settle, made, failure)
-
-    threading.Thread(target=go, name="limbeck-barrier", daemon=True).start()
-    return await future
 
 
 class LocalContext:
@@ -73,7 +42,7 @@ class LocalContext:
         out: list[Row] = []
 
         async def go() -> None:
-            chain = Chain([made], [self._node.name], self._run.answerer.answer)
+            chain = Chain([made], [self._node.name], self._run.answerer.answer, threads=self._run.threads)
             done = 0
 
             def emit(_: int, rows_out: Sequence[Row]) -> None:
@@ -102,4 +71,4 @@ class LocalContext:
     def progress(self, done: int, total: int, note: str = "") -> None:
         """Pass progress on to whoever listens."""
         if done == total or done % 50 == 0:
-            self._run._told(self._node, [done, total, note])
+            self._run.told(self._node, [done, total, note])

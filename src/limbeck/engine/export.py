@@ -1,6 +1,7 @@
 """Export: kept rows in the formats that trainers read.
 
     trl            {"prompt": [turns], "completion": [turns]}            the loss is on the completion only
+                   {"prompt": [turns], "chosen": [turns], "rejected": [turns]}     rows of `select.pairs`
     axolotl        {"messages": [...]}                                   type: chat_template
     llamafactory   {"conversations": [{"from": "human", "value": …}]}    sharegpt
     openai         {"messages": [...]}                                   the fine-tuning API
@@ -73,6 +74,10 @@ def _messages(row: Row) -> dict[str, Any]:
 
 
 def _trl(row: Row) -> dict[str, Any]:
+    pair = row.extra.get("pair")
+    if isinstance(pair, dict) and "rejected" in row.extra:
+        turns, shared = [_turn(m) for m in row.messages], int(pair["shared"])
+        return {"prompt": turns[:shared], "chosen": turns[shared:], "rejected": list(row.extra["rejected"])}
     return {"prompt": [_turn(m) for m in row.prompt], "completion": [_turn(m) for m in row.messages[len(row.prompt) :]]}
 
 

@@ -6,9 +6,14 @@ uses, and the identity of the models it names; so a change anywhere reruns what 
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from limbeck.core.ask import Teacher
+from limbeck.core.errors import UnknownName
+from limbeck.core.find import find_step
 from limbeck.core.fingerprint import code_version, digest
 from limbeck.core.recipe import Recipe, after_of
 from limbeck.core.step import STEP_PREFIX, Each, Source, Step
@@ -16,6 +21,7 @@ from limbeck.engine.answer import open_teacher
 from limbeck.engine.rundir import RunFolder, StepFolder
 
 _MODEL_FIELDS = ("teacher", "student", "model")
+_STEP_NAME = re.compile(r"[a-z]+\.[a-z_]+")
 
 
 @dataclass
@@ -28,6 +34,8 @@ class Node:
     fingerprint: str
     inputs: dict[str, str] = field(default_factory=dict)
     """The fingerprints of the steps it reads, by name."""
+    models: list[str] = field(default_factory=list)
+    """The identities of the models it names."""
 
     @property
     def name(self) -> str:
@@ -58,8 +66,9 @@ def nodes(recipe: Recipe, folder: RunFolder) -> dict[str, Node]:
     found: dict[str, Node] = {}
     for index, step in enumerate(recipe.resolved(), start=1):
         inputs = {name: found[name].fingerprint for name in (*after_of(step), *step.needs())}
-        own = {"step": step.fingerprint(), "inputs": inputs, "models": _identities(step)}
-        found[step.name] = Node(index, step, folder.step(index, step.name), digest(own), inputs)
+        models = _identities(step)
+        own = {"step": step.fingerprint(), "inputs": inputs, "models": models, "applies": _applied(step)}
+        found[step.name] = Node(index, step, folder.step(index, step.name), digest(own), inputs, models)
     return found
 
 
@@ -121,7 +130,31 @@ def why(node: Node) -> str:
     return "its code changed" if was.get("code") != now["code"] else "a file or model that it reads changed"
 
 
+def remote_models(recipe: Recipe) -> list[str]:
+    """Return the identities of the models that are asked over a network, for money perhaps."""
+    found: dict[str, None] = {}
+    for step in recipe.resolved():
+        for teacher in _models(step):
+            if getattr(teacher, "remote", False) or getattr(teacher, "priced", False):
+                found[teacher.identity] = None
+    return list(found)
+
+
 def _identities(step: Step) -> list[str]:
+    return [teacher.identity for teacher in _models(step)]
+
+
+def _applied(step: Step) -> dict[str, str]:
+    """Return the code versions of the steps that fields such as `verifier="score.math"` name."""
+    named = [v for v in step.fields().values() if isinstance(v, str) and _STEP_NAME.fullmatch(v)]
+    found = {}
+    for name in named:
+        with suppress(UnknownName):  # a word with a dot in it, and no step
+            found[name] = code_version(find_step(name))
+    return found
+
+
+def _models(step: Step) -> list[Teacher]:
     fields = step.fields()
     specs = [fields[name] for name in _MODEL_FIELDS if isinstance(fields.get(name), str) and fields[name]]
-    return [open_teacher(spec).identity for spec in specs if not spec.startswith(STEP_PREFIX)]
+    return [open_teacher(spec) for spec in specs if not spec.startswith(STEP_PREFIX)]

@@ -73,6 +73,9 @@ def findings(result: Result) -> list[str]:
             compared = read_json(found)
             lines += [_arm(arm) for arm in compared["arms"]]
             lines += [*compared["sentences"], f"In short: {compared['story']}"]
+        curves = result.path(name) / "curves.json"
+        if curves.is_file():
+            lines += read_json(curves)["sentences"]
     return lines
 
 

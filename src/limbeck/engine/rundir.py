@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -40,6 +41,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.run = ""
+        """The run's own id, made up when the folder is first opened: the cache keeps what the run has spent under it."""
         self._lock: IO[str] | None = None
 
     def open(self, recipe: dict[str, Any]) -> None:
@@ -50,7 +53,10 @@ class RunFolder:
             self._take_lock()
             try:
                 write_json(self.path / "recipe.json", recipe)
-                write_json(self.path / "env.json", {"started": self._started(), **environment()})
+                known = self._known()
+                self.run = str(known.get("run") or secrets.token_hex(8))
+                started = known.get("started") or datetime.now(UTC).isoformat(timespec="seconds")
+                write_json(self.path / "env.json", {"run": self.run, "started": started, **environment()})
             except BaseException:
                 self.close()  # in a notebook the next attempt comes from this very process
                 raise
@@ -61,12 +67,12 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
-    def _started(self) -> str:
-        """Return when the run was first begun, in UTC."""
+    def _known(self) -> dict[str, Any]:
+        """Return what an earlier session has written of the run, or nothing."""
         try:
-            return str(json.loads((self.path / "env.json").read_text(encoding="utf-8"))["started"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return datetime.now(UTC).isoformat(timespec="seconds")
+            return dict(json.loads((self.path / "env.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def step(self, index: int, name: str) -> StepFolder:
         """Return the folder of step `index` (from 1), moving it if it had another number before."""
@@ -182,6 +188,11 @@ class RowWriter:
         self.folder = folder
         self.kept, self.dropped = _File(folder / "kept.parquet"), _File(folder / "dropped.parquet")
         self.reasons: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        """How many rows were written, kept and dropped."""
+        return self.kept.count + self.dropped.count
 
     def add(self, row: Row) -> None:
         """Write one row to the file it belongs to."""

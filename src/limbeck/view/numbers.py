@@ -9,6 +9,9 @@ money(None)            -> "unknown"
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 MINUS, NARROW = "\u2212", "\u202f"
 
 
@@ -58,10 +61,27 @@ def duration(seconds: float | None) -> str:
 
 
 def money(usd: float | None) -> str:
-    """Write US dollars; a price that nobody told is unknown, not zero."""
+    """Write US dollars, small sums with two figures; a price that nobody told is unknown, not zero.
+
+    >>> money(1234.5), money(0.0381), money(0.0000124), money(0.0), money(None)
+    ('$1,234.50', '$0.0381', '$0.000012', '$0', 'unknown')
+    """
     if usd is None:
         return "unknown"
-    return "$0" if usd == 0 else f"${usd:.4f}" if usd < 0.1 else f"${usd:,.2f}"
+    if usd == 0 or usd >= 0.1:
+        return "$0" if usd == 0 else f"${usd:,.2f}"
+    return f"${usd:.{max(4, 1 - math.floor(math.log10(usd)))}f}"
+
+
+def brief(seconds: float | None) -> str:
+    """Write a time that may be far below a second.
+
+    >>> brief(0.0021), brief(0.000004), brief(2.04)
+    ('2.1 ms', '0.004 ms', '2.0 s')
+    """
+    if seconds is None or seconds >= 1:
+        return duration(seconds)
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"
 
 
 def counted(number: float, thing: str, things: str = "") -> str:
@@ -77,3 +97,24 @@ def listed(items: list[str]) -> str:
 def opening(text: str) -> str:
     """Begin a sentence with `text`, the rest of it left as it stands."""
     return text[:1].upper() + text[1:]
+
+
+def ranged(low: float | None, high: float | None, write: Callable[[float | None], str]) -> str:
+    """Write the two ends of a range, what they share only once; nothing where it is a point or unknown.
+
+    >>> ranged(9.61, 10.52, money), ranged(3.0, 3.0, count), ranged(420, 1920, duration)
+    ('$9.61–10.52', '', '7–32 min')
+    """
+    if low is None or high is None:
+        return ""
+    first, last = write(low), write(high)
+    if first == last:
+        return ""
+    unit = last.lstrip("0123456789.,$")
+    if (
+        unit
+        and first.endswith(unit)
+        and first.removesuffix(unit).lstrip("$").replace(",", "").replace(".", "").isdigit()
+    ):
+        first = first.removesuffix(unit)
+    return f"{first}–{last.removeprefix('$') if first.startswith('$') else last}"

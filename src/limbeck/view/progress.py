@@ -1,19 +1,23 @@
-"""How a run under way is shown: live bars on a terminal, plain lines in a log, JSON lines for a program.
+"""How a run under way is shown: a live picture on a terminal, plain lines in a log, JSON lines for a program.
 
 The engine calls a listener with plain dictionaries and knows nothing of terminals:
 
     {"event": "run", "recipe": "quickstart", "folder": "runs/quickstart", "steps": ["problems", "samples", …]}
     {"event": "step", "name": "samples", "state": "started"}
-    {"event": "progress", "name": "samples", "done": 812, "total": 1500, "dropped": 3, "tokens_out": 91000, "usd": 0.4}
-    {"event": "step", "name": "samples", "state": "done", "rows": {"in": 1500, "kept": 6000, "dropped": 0}, "seconds": 88}
-    {"event": "end", "seconds": 412.0, "report": "runs/quickstart/report.html"}
+    {"event": "progress", "name": "samples", "done": 812, "total": 1500, "dropped": 3, "reasons": {"generate.sample: …": 3},
+     "tokens_in": 33000, "tokens_out": 91000, "cached": 0, "usd": 0.4, "unpriced": 0, "requests": 840, "in_flight": 64,
+     "retries": 12, "spent": 0.4, "budget": 5.0}
+    {"event": "stopping", "in_flight": 64}
+    {"event": "step", "name": "samples", "state": "done", "rows": {"in": 1500, "kept": 6000, "dropped": 3}, "seconds": 88}
+    {"event": "end", "report": "runs/quickstart/report.html"}
 
 In a log that is
 
     limbeck: quickstart, 31 steps, in runs/quickstart
     limbeck: samples started
-    limbeck: samples 812 of 1,500 (54 %), 38 s left, $0.40, 3 dropped, 1,034 tokens/s, 9.2 rows/s
-    limbeck: samples done: 1,500 in, 6,000 kept, 0 dropped, 88 s
+    limbeck: samples 812 of 1,500 (54 %), 38 s left, 3 dropped, 9.2 rows/s
+    limbeck: $0.40 of $5.00, 64 in flight, 21 requests/s, 1,034 tokens/s, 12 retries
+    limbeck: samples done: 1,500 in, 6,000 kept, 3 dropped (3 refused: …), 88 s
 
 JSON goes to stdout, everything else to stderr. A listener that fails would stop a run that is paid for, so a failure
 to show something is reported once on stderr and the run goes on unshown.
@@ -23,22 +27,24 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from limbeck.core.errors import UsageError
-from limbeck.view.numbers import count, duration, money, percent
+from limbeck.view.board import board
+from limbeck.view.numbers import count, counted, duration
+from limbeck.view.running import Event, Running, plain, top_reasons
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.live import Live as LivePicture
+    from rich.text import Text
 
-Event = Mapping[str, Any]
 Kind = Literal["auto", "plain", "json", "none"]
 QUIET_SECONDS = 5.0
-"""A plain log has at most one line per step in so many seconds."""
+"""A plain log has at most one line per step in so many seconds; in long runs a tenth as many."""
 
 
 class Progress:
@@ -100,32 +106,43 @@ class JsonLines(Progress):
 
 
 class Plain(Progress):
-    """One line when a step starts and when it ends, and one now and then in between."""
+    """One line when a step starts and when it ends, and one now and then in between: less often the longer it takes."""
 
     def __init__(self, stream: IO[str] | None = None, every: float = QUIET_SECONDS) -> None:
         super().__init__(stream)
         self.every = every
-        self._begun = time.monotonic()
-        self._since: dict[str, float] = {}
+        self._running = Running(time.monotonic())
         self._last: dict[str, float] = {}
 
     def show(self, event: Event) -> None:
         """Write the line of an event, if it is time for one."""
         now = time.monotonic()
         kind, name = event.get("event"), str(event.get("name", ""))
+        reasons = top_reasons(event) or self._running.reasons(name)
+        self._running.see(event, now)
         if kind == "run":
-            self._write(
-                f"{event.get('recipe', 'run')}, {len(event.get('steps') or [])} steps, in {event.get('folder', '?')}"
-            )
+            self._write(told_run(event))
         elif kind == "step":
-            self._since.setdefault(name, now)
             self._last[name] = now
-            self._write(f"{name} {told_step(event)}")
-        elif kind == "progress" and now - self._last.get(name, 0.0) >= self.every:
-            self._last[name] = now
-            self._write(f"{name} {told_progress(event, now - self._since.setdefault(name, now))}")
+            self._write(f"{name} {told_step(event, reasons)}")
+        elif kind == "progress":
+            self._between(name, now)
+        elif kind == "stopping":
+            self._write(told_stopping(event))
         elif kind == "end":
-            self._write(told_end(event, now - self._begun))
+            self._write(told_end(event, now - self._running.begun))
+
+    def _between(self, name: str, now: float) -> None:
+        """Write where a step is, and with the first step of a chain what the run asks and costs."""
+        quiet = self.every * min(12.0, max(1.0, (now - self._running.begun) / 300))
+        if now - self._last.get(name, 0.0) < quiet:
+            return
+        self._last[name] = now
+        self._write(f"{name} {', '.join(self._running.step(name, now))}")
+        traffic = self._running.traffic(now)
+        if traffic and now - self._last.get("", 0.0) >= quiet:
+            self._last[""] = now
+            self._write(", ".join(traffic))
 
     def _write(self, words: str) -> None:
         self.stream.write(f"limbeck: {words}\n")
@@ -133,106 +150,90 @@ class Plain(Progress):
 
 
 class Live(Progress):
-    """Bars on a terminal: one for every step that is running, with rows, speed, drops, cost and the time left."""
+    """A picture on a terminal, drawn anew four times a second; ended steps become lines above it."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
-        super().__init__(stream)
-        self._begun = time.monotonic()
-        self._steps = 0
-        self._ended = 0
-        self._bars = self._make()
-        self._tasks: dict[str, TaskID] = {}
-
-    def _make(self) -> Bars:
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
-        from rich.table import Column
 
-        return Bars(
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=28)),
-            BarColumn(bar_width=18),
-            TextColumn("{task.fields[told]}", markup=False, style="dim", table_column=Column(no_wrap=True, ratio=1)),
-            TimeElapsedColumn(),
-            console=Console(file=self.stream),
-            transient=True,
-            refresh_per_second=4,
-            expand=True,
-        )
+        super().__init__(stream)
+        self._running = Running(time.monotonic())
+        self._lock = threading.Lock()
+        """The picture is drawn by a thread of its own."""
+        self._steps = self._ended = 0
+        self._console = Console(file=self.stream)
+        self._live = self._make()
+
+    def _make(self) -> LivePicture:
+        from rich.live import Live as LivePicture
+
+        return LivePicture(console=self._console, get_renderable=self._picture, transient=True, refresh_per_second=4)
+
+    def _picture(self) -> Text:
+        from rich.text import Text
+
+        size = self._console.size
+        with self._lock:
+            lines = board(self._running, time.monotonic(), size.width, size.height - 1)
+        picture = Text("\n".join(lines), no_wrap=True, overflow="crop")
+        picture.highlight_regex("━+╺?", "cyan")
+        picture.highlight_regex(r"dropped [\d,]+: .*|[\d,]+ dropped|nothing for [^,]*|price of .* unknown", "yellow")
+        return picture
 
     def show(self, event: Event) -> None:
-        """Start, move or end the bar of a step; ended steps become a line above the bars."""
-        kind, name = event.get("event"), str(event.get("name", ""))
+        """Take an event into the picture, or write it as a line above."""
+        kind, name, now = event.get("event"), str(event.get("name", "")), time.monotonic()
+        with self._lock:
+            reasons = top_reasons(event) or self._running.reasons(name)
+            self._running.see(event, now)
         if kind == "run":
             self._steps = len(event.get("steps") or [])
-            self._print(f"{event.get('recipe', 'run')}, {self._steps} steps, in {event.get('folder', '?')}", bold=True)
-            self._bars.start()
-        elif kind == "step" and event.get("state") == "started":
-            self._task(name)
-        elif kind == "step":
-            self._end(name, event)
-        elif kind == "progress":
-            task = self._bars.tasks[self._bars.task_ids.index(self._task(name))]
-            told = told_progress(event, task.elapsed or 0.0)
-            self._bars.update(self._tasks[name], completed=event.get("done") or 0, total=event.get("total"), told=told)
+            self._print(told_run(event), bold=True)
+            self._live.start()
+        elif kind == "step" and event.get("state") != "started":
+            self._ended += 1
+            mark = {"done": "✓", "reused": "=", "failed": "✗"}.get(str(event.get("state")), "·")
+            self._print(f"{mark} {self._ended}/{self._steps or '?'} {name} {told_step(event, reasons)}")
+        elif kind == "stopping":
+            self._print(told_stopping(event))
         elif kind == "end":
             self.close()
-            self._print(told_end(event, time.monotonic() - self._begun), bold=True)
+            self._print(told_end(event, now - self._running.begun), bold=True)
 
     def close(self) -> None:
-        """Remove the bars."""
-        self._bars.stop()
-
-    def _task(self, name: str) -> TaskID:
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=None, told="")
-        return self._tasks[name]
-
-    def _end(self, name: str, event: Event) -> None:
-        self._ended += 1
-        if name in self._tasks:
-            self._bars.remove_task(self._tasks.pop(name))
-        mark = {"done": "✓", "reused": "=", "failed": "✗"}.get(str(event.get("state")), "·")
-        self._print(f"{mark} {self._ended}/{self._steps or '?'} {name} {told_step(event)}")
+        """Remove the picture."""
+        self._live.stop()
 
     def _print(self, words: str, bold: bool = False) -> None:
-        self._bars.console.print(words, markup=False, highlight=False, style="bold" if bold else None, soft_wrap=True)
+        self._console.print(words, markup=False, highlight=False, style="bold" if bold else None, soft_wrap=True)
 
 
-def told_step(event: Event) -> str:
-    """Say that a step started or ended.
+def told_run(event: Event) -> str:
+    """Say what begins, and where it is written."""
+    return f"{event.get('recipe', 'run')}, {len(event.get('steps') or [])} steps, in {event.get('folder', '?')}"
 
-    >>> told_step({"state": "done", "rows": {"in": 1500, "kept": 6000, "dropped": 0}, "seconds": 88})
-    'done: 1,500 in, 6,000 kept, 0 dropped, 88 s'
+
+def told_stopping(event: Event) -> str:
+    """Say what a stopping run waits for."""
+    return (
+        f"stopping: {counted(int(event.get('in_flight') or 0), 'request')} under way will be finished and kept; "
+        "Ctrl-C again stops now"
+    )
+
+
+def told_step(event: Event, reasons: Sequence[tuple[int, str]] = ()) -> str:
+    """Say that a step started or ended, and why most of its dropped rows were dropped.
+
+    >>> told_step({"state": "done", "rows": {"in": 1500, "kept": 6000, "dropped": 2}, "seconds": 88}, [(2, "refused: no")])
+    'done: 1,500 in, 6,000 kept, 2 dropped (2 refused: no), 88 s'
     """
     state, rows = str(event.get("state", "")), event.get("rows") or {}
     parts = [f"{count(rows[key])} {key}" for key in ("in", "kept", "dropped") if key in rows]
+    if rows.get("dropped") and reasons:
+        more = f"; {count(len(reasons) - 2)} more reasons" if len(reasons) > 2 else ""
+        parts[-1] += f" ({'; '.join(f'{count(number)} {text}' for number, text in reasons[:2])}{more})"
     parts += [duration(float(event["seconds"]))] if event.get("seconds") is not None else []
-    parts += [str(event["error"])] if event.get("error") else []
+    parts += [plain(str(event["error"]))] if event.get("error") else []
     return f"{state}: {', '.join(parts)}" if parts else state
-
-
-def told_progress(event: Event, seconds: float) -> str:
-    """Say how far a step is: rows, drops, speed, cost and the time left.
-
-    >>> told_progress({"done": 50, "total": 100, "dropped": 2, "tokens_out": 900}, 10.0)
-    '50 of 100 (50\\u202f%), 10 s left, 2 dropped, 90 tokens/s, 5.0 rows/s'
-    """
-    done, total = int(event.get("done") or 0), event.get("total")
-    parts = [f"{count(done)} of {count(total)} ({percent(done / total, 0)})" if total else count(done)]
-    # what matters most comes first, because a narrow terminal cuts the end
-    parts += (
-        [f"{duration(seconds * (total - done) / done)} left"] if total and 0 < done < total and seconds >= 1 else []
-    )
-    parts += [money(float(event["usd"]))] if event.get("usd") else []
-    parts += [f"{count(event['dropped'])} dropped"] if event.get("dropped") else []
-    parts += [str(event["note"])] if event.get("note") else []
-    parts += [f"{count(event['tokens_out'] / seconds)} tokens/s"] if seconds >= 1 and event.get("tokens_out") else []
-    # a step with a note counts what it likes (updates, answers); without one, rows
-    unit = "/s" if event.get("note") else " rows/s"
-    parts += [f"{done / seconds:.1f}{unit}"] if seconds >= 1 and done else []
-    parts += [f"{count(event['cached'])} from the cache"] if event.get("cached") else []
-    return ", ".join(parts)
 
 
 def told_end(event: Event, seconds: float) -> str:

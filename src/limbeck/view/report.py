@@ -27,7 +27,7 @@ from limbeck.view.run_folder import Run, Stage
 
 STATIC = Path(__file__).parent / "static"
 WIDE, SLIM = 760.0, 343.0
-RESPONSES_READ = 20_000
+RESPONSES_READ = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,14 @@ class Figure:
     slim: str
 
 
-def write(run: Path) -> Path:
-    """Write `report.html` into a run folder and return its path. Raises WrongFolder if it is not one."""
+def write(run: Path, paid: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
+    """Write `report.html` into a run folder and return its path. Raises WrongFolder if it is not one.
+
+    `paid` is what each step has cost over all sessions; default: what the folder says.
+    """
     page = run / "report.html"
     temporary = page.with_name("report.html.tmp")
-    temporary.write_bytes(render(run_folder.read(run)).encode("utf-8", "replace"))
+    temporary.write_bytes(render(run_folder.read(run, paid)).encode("utf-8", "replace"))
     temporary.replace(page)
     return page
 
@@ -58,7 +61,7 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("count", "percent", "points", "duration", "money", "short", "counted", "listed", "opening"):
+    for name in ("count", "percent", "points", "duration", "money", "brief", "short", "counted", "listed", "opening"):
         environment.filters[name] = getattr(numbers, name)
     return environment.get_template("report.html").render(**content(run))
 
@@ -88,7 +91,7 @@ def content(run: Run) -> dict[str, Any]:
         "sampled": sampled(run),
         "funnel_figure": _twice(lambda width: funnel(knots, width=width)) if knots else None,
         "costs": lines,
-        "cost_total": costs.total(lines),
+        "cost_total": costs.total(lines, run.other),
         "curves": _curves(run, accuracy, knots),
         "questions": questions.choose(run, accuracy),
         "cards": samples.choose(run, arms_of(run, accuracy, knots)),

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.core.errors import WrongFolder
+from limbeck.core import ledger
+from limbeck.core.errors import LimbeckError, WrongFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,19 +91,22 @@ class Stage:
         path = self.folder / f"{which}.parquet" if self.folder else None
         if path is None or not path.is_file():
             return None
-        if where is not None:
-            return pq.read_table(path, columns=columns, filters=[(where[0], "in", sorted(where[1]))])
-        if most is None:
-            return pq.read_table(path, columns=columns)
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path) as file:  # by batches: a report of a million rows must fit beside other work
             wanted = None if columns is None else [n for n in file.schema_arrow.names if n in columns]
             batches, left = [], most
             for batch in file.iter_batches(batch_size=2000, columns=wanted):
-                batches.append(batch.slice(0, left))
-                left -= batches[-1].num_rows
-                if left <= 0:
+                part = batch if where is None else _where(batch, where[0], set(where[1]))
+                batches.append(part if left is None else part.slice(0, left))
+                left = None if left is None else left - batches[-1].num_rows
+                if left is not None and left <= 0:
                     break
             return pa.Table.from_batches(batches, schema=batches[0].schema if batches else file.schema_arrow)
+
+
+def _where(batch: pa.RecordBatch, column: str, values: set[str]) -> pa.RecordBatch:
+    from limbeck.core.columns import truths
+
+    return batch.filter(truths([value in values for value in batch.column(column).to_pylist()]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +118,8 @@ class Run:
     env: Mapping[str, Any]
     stages: tuple[Stage, ...]
     notes: tuple[str, ...] = ()
+    other: tuple[Mapping[str, Any], ...] = ()
+    """What was paid, or may have been, for no step in particular: requests under way when a session was killed."""
 
     @property
     def name(self) -> str:
@@ -131,8 +137,12 @@ class Run:
         return next((stage for stage in self.stages if stage.name == wanted), None)
 
 
-def read(folder: Path) -> Run:
-    """Read a run folder. Raises WrongFolder where nothing in it looks like a run."""
+def read(folder: Path, paid: Mapping[str, Mapping[str, Any]] | None = None) -> Run:
+    """Read a run folder. Raises WrongFolder where nothing in it looks like a run.
+
+    `paid` is what each step has cost over all sessions; default: what `ledger.jsonl` says, and for steps that it does not name
+    `step.json`.
+    """
     notes: list[str] = []
     found = sorted(p for p in folder.glob("[0-9][0-9]*-*") if p.is_dir()) if folder.is_dir() else []
     if not found and not (folder / "recipe.json").is_file():
@@ -147,7 +157,19 @@ def read(folder: Path) -> Run:
     names = [str(item.get("name")) for item in planned]
     stages = [_stage(str(item.get("name")), item, by_name.get(str(item.get("name"))), notes) for item in planned]
     stages += [_stage(name, {}, path, notes) for name, path in by_name.items() if name not in names]
-    return Run(folder=folder, recipe=recipe, env=env, stages=tuple(stages), notes=tuple(notes))
+    costs = _ledger(folder, notes) if paid is None else paid
+    stages = [replace(stage, usage=costs[stage.name]) if stage.name in costs else stage for stage in stages]
+    known = {stage.name for stage in stages}
+    other = tuple(usage for name, usage in costs.items() if name not in known)
+    return Run(folder=folder, recipe=recipe, env=env, stages=tuple(stages), notes=tuple(notes), other=other)
+
+
+def _ledger(folder: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
+    try:
+        return {name: total.record() for name, total in ledger.read(folder / "ledger.jsonl").items()}
+    except LimbeckError as error:
+        notes.append(str(error))
+        return {}
 
 
 def _stage(name: str, planned: Mapping[str, Any], folder: Path | None, notes: list[str]) -> Stage:

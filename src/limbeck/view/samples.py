@@ -12,7 +12,7 @@ for the same run. What became of a sample is followed through its children: a sh
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -173,7 +173,6 @@ def _beside(identity: str, siblings: Sequence[Row], stage: Stage) -> tuple[list[
 
 def _fates(run: Run, wanted: set[str], arms_of: Mapping[str, str]) -> dict[str, list[Fate]]:
     """Follow ids, and the children made from them, through every stage."""
-    import pyarrow as pa
 
     roots = {identity: {identity} for identity in wanted}
     fates: dict[str, list[Fate]] = {identity: [] for identity in wanted}
@@ -186,8 +185,7 @@ def _fates(run: Run, wanted: set[str], arms_of: Mapping[str, str]) -> dict[str, 
             continue
         for which in ("kept", "dropped"):
             table = stage.table(which, ["id", "parents", "dropped"])
-            followed = pa.array(sorted(roots), pa.string())
-            for record in _followed(table, followed) if table is not None else []:
+            for record in _followed(table, roots.keys()) if table is not None else []:
                 origin = roots.get(record["id"]) or {r for p in record["parents"] or () for r in roots.get(p, ())}
                 roots.setdefault(record["id"], set()).update(origin)
                 for root in sorted(origin):
@@ -210,17 +208,14 @@ def _why(reason: str, stage: Stage) -> str:
     return rest if colon and head in (stage.step, stage.name) else reason
 
 
-def _followed(table: pa.Table, wanted: pa.Array) -> list[dict[str, Any]]:
-    """Return the records whose id or one of whose parents is wanted, without reading the others into Python."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    parents = table["parents"].combine_chunks()
-    parents = pa.concat_arrays(parents.chunks) if isinstance(parents, pa.ChunkedArray) else parents
-    children = pc.filter(pc.list_parent_indices(parents), pc.is_in(pc.list_flatten(parents), wanted))
-    selves = pc.indices_nonzero(pc.is_in(table["id"], wanted))
-    places = sorted({int(i) for i in children.to_pylist()} | {int(i) for i in selves.to_pylist()})
-    return table.take(places).to_pylist() if places else []
+def _followed(table: pa.Table, wanted: Collection[str]) -> list[dict[str, Any]]:
+    """Return the records whose id or one of whose parents is wanted; a batch at a time, which bounds the memory."""
+    return [
+        record
+        for batch in table.to_batches(max_chunksize=10_000)
+        for record in batch.to_pylist()
+        if record["id"] in wanted or not set(record["parents"] or ()).isdisjoint(wanted)
+    ]
 
 
 def _card(kind: str, rows: Sequence[Row], more: int, fates: Mapping[str, list[Fate]], picked: str) -> Card:
