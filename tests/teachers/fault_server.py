@@ -1,4 +1,4 @@
-"""A real HTTP server in a thread that answers chat completions as a test tells it to, faults included.
+"""A real HTTP server in a thread that answers chat and plain completions as a test tells it to, faults included.
 
     with FaultServer() as server:
         server.script = [Say(status=429, headers={"Retry-After": "0"}), Say(choices=2)]
@@ -22,7 +22,11 @@ from aiohttp import web
 
 @dataclass
 class Say:
-    """One answer of the server; `choices` None means as many as were asked for."""
+    """One answer of the server; `choices` None means as many as were asked for.
+
+    Instead of an answer: `raw` bytes and then the end of the connection, `cut` in the middle of the body, or `half`: the
+    server says that it has finished writing, long before it has.
+    """
 
     status: int = 200
     text: str | None = None
@@ -30,7 +34,10 @@ class Say:
     choices: int | None = None
     choice: dict[str, Any] = field(default_factory=dict)
     message: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, Any] = field(default_factory=dict)
     cut: bool = False
+    half: bool = False
+    raw: bytes | None = None
     seconds: float = 0.0
     echo_headers: bool = False
 
@@ -57,7 +64,7 @@ class FaultServer:
         self._thread.join()
 
     def _run(self) -> None:
-        app = web.Application()
+        app = web.Application(client_max_size=1 << 26)
         app.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         self._loop.run_until_complete(runner.setup())
@@ -67,6 +74,11 @@ class FaultServer:
         self._ready.set()
         self._loop.run_forever()
         self._loop.run_until_complete(runner.cleanup())
+        left = asyncio.all_tasks(self._loop)  # those that were to answer late, and whose client has gone
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.run_until_complete(asyncio.wait(left))
         self._loop.close()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -74,13 +86,8 @@ class FaultServer:
         self.seen.append({"path": request.path_qs, "headers": dict(request.headers), "body": body})
         say = self.decide(body) if self.decide else self.script[min(len(self.seen), len(self.script)) - 1]
         await asyncio.sleep(say.seconds)
-        if say.cut:
-            response = web.StreamResponse(headers={"Content-Length": "1000"})
-            await response.prepare(request)
-            await response.write(b'{"choices": [')
-            assert request.transport is not None
-            request.transport.abort()
-            return response
+        if say.raw is not None or say.cut or say.half:
+            return await _break(request, say)
         text = say.text
         if say.echo_headers:
             text = json.dumps({"error": {"message": f"no use for {dict(request.headers)}"}})
@@ -92,18 +99,40 @@ class FaultServer:
         )
 
 
+async def _break(request: web.Request, say: Say) -> web.StreamResponse:
+    assert request.transport is not None
+    if say.raw is not None:
+        request.transport.write(say.raw)  # type: ignore[attr-defined]
+        request.transport.close()
+        return web.Response()
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [')
+    if say.half:
+        request.transport.write_eof()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.2)
+    request.transport.abort()  # type: ignore[attr-defined]
+    return response
+
+
 def _reply(say: Say, body: dict[str, Any]) -> dict[str, Any]:
-    count = body["n"] if say.choices is None else say.choices
-    seed = body["seed"]
+    count = body.get("n", 1) if say.choices is None else say.choices
+    seed = body.get("seed", 0)
     return {
         "choices": [
             {
                 "index": index,
                 "finish_reason": "stop",
-                "message": {"role": "assistant", "content": f"answer {seed + index}", **say.message},
+                **_words(f"answer {seed + index}", body, say),
                 **say.choice,
             }
             for index in range(count)
         ],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 3 * count},
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3 * count, **say.usage},
     }
+
+
+def _words(text: str, body: dict[str, Any], say: Say) -> dict[str, Any]:
+    if "prompt" in body:
+        return {"text": text, "logprobs": None}
+    return {"message": {"role": "assistant", "content": text, **say.message}}

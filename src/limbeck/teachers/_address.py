@@ -1,98 +1,102 @@
-"""Where an endpoint is, which key it may see, and what its status codes mean for the run.
+"""Where an endpoint is, and which key it may see.
 
     address = Address("http://user:secret@localhost:8000/v1?tier=2")
-    address.shown       "http://localhost:8000/v1"          the only form that is ever printed, hashed or stored
-    address.url         "http://localhost:8000/v1/chat/completions?tier=2"
+    address.shown                       "http://localhost:8000/v1"     the only form that is ever printed, hashed or stored
+    address.at("/chat/completions")     "http://localhost:8000/v1/chat/completions?tier=2"
+    address.headers()                   {"Content-Type": "application/json", ..., "Authorization": "Basic dXNlcjpzZWNyZXQ="}
 
-| status                            | error          | what the run does             |
-|-----------------------------------|----------------|-------------------------------|
-| 400 413 422                       | RefusedError   | drops this row, tried once    |
-| 401 402 403 404, other 4xx, 3xx   | EndpointError  | stops: every row would fail   |
-| 408 409 425 429, 5xx              | BusyError      | waits and tries again         |
+| the endpoint                        | its key                                                                         |
+|-------------------------------------|---------------------------------------------------------------------------------|
+| its maker's own (api.openai.com)    | the maker's variable (OPENAI_API_KEY), which is sent nowhere else               |
+| any other, say llm.example.org      | LIMBECK_API_KEY_LLM_EXAMPLE_ORG, or LIMBECK_API_KEY, which any other server gets |
+
+What a server's status means is in `_status.py`; the methods `check` and `check_inside` say it with this address's words.
 """
 
 from __future__ import annotations
 
-import email.utils
-import json
 import os
 import re
-import time
 from base64 import b64encode
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from limbeck.core.errors import BusyError, EndpointError, RefusedError, UsageError
+from limbeck.core.errors import EndpointError, UsageError
+from limbeck.teachers import _status
 
-REFUSED = (400, 413, 422)
-BUSY = (408, 409, 425, 429)
-HINTS = {
-    401: "the key is missing or wrong: put it into {key}",
-    402: "the account has no credit",
-    403: "the key in {key} may not use this model",
-    404: "there is no such model or path: check both, and that the address ends as the server's documents say (often /v1)",
-}
+COMMON_KEY = "LIMBECK_API_KEY"
+_LOOKS_SECRET = re.compile(r"\b(sk|pk|key)-[\w*.\-]{6,}")
+_SCHEME = re.compile(r"(?i)\b(bearer|basic)\s+[\w.+/=\-]{6,}")
 
 
 class Address:
     """An endpoint's base address, with its credentials kept apart."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, home: str = "api.openai.com", key: str = "OPENAI_API_KEY") -> None:
+        """Take an address apart; at the host `home`, over https, the variable `key` holds the key. Raises UsageError."""
         parts = _split(text)
-        host = f"{parts.hostname}" if ":" not in str(parts.hostname) else f"[{parts.hostname}]"
+        name = str(parts.hostname)
+        host = f"[{name}]" if ":" in name else name
         netloc = host if parts.port is None else f"{host}:{parts.port}"
-        path = parts.path.rstrip("/")
-        self.shown = urlunsplit((parts.scheme, netloc, path, "", ""))
-        self.url = urlunsplit((parts.scheme, netloc, path + "/chat/completions", parts.query, ""))
-        self._home = parts.scheme == "https" and parts.hostname == "api.openai.com"
-        self._key_name = "OPENAI_API_KEY" if self._home else "LIMBECK_API_KEY"
-        key = os.environ.get("LIMBECK_API_KEY") or (os.environ.get("OPENAI_API_KEY") if self._home else None)
+        self._base = (parts.scheme, netloc, parts.path.rstrip("/"), parts.query)
+        self.shown = urlunsplit((*self._base[:3], "", ""))
+        self.home = parts.scheme == "https" and name == home
+        self._azure = name.endswith(".azure.com")
+        self.key_name, self.key = _key(name, key if self.home else None)
         user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else ""
-        basic = b64encode(user.encode()).decode()
-        self._authorization = f"Bearer {key.strip()}" if key and key.strip() else f"Basic {basic}" if user else ""
+        self._basic = b64encode(user.encode()).decode() if user else ""
         values = [v for _, _, v in (pair.partition("=") for pair in parts.query.split("&"))]
-        secrets = [key, key and key.strip(), parts.password, unquote(parts.password or ""), user and basic, *values]
+        secrets = [self.key, parts.password, unquote(parts.password or ""), self._basic, *values]
         self._secrets = sorted({s for s in secrets if s and len(s) > 3}, key=len, reverse=True)
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers of a request. Raises EndpointError where a key is needed and there is none."""
-        if self._home and not self._authorization:
-            raise EndpointError("OPENAI_API_KEY is not set, and api.openai.com answers nobody without a key: set it.")
-        headers = {"Content-Type": "application/json", "User-Agent": "limbeck"}
-        return {**headers, "Authorization": self._authorization} if self._authorization else headers
+    def at(self, path: str) -> str:
+        """Return the address to send to: `path` below the base, with the options after `?`. Never print it."""
+        scheme, netloc, base, query = self._base
+        return urlunsplit((scheme, netloc, base + path, query, ""))
 
-    def check(self, status: int, retry_after: str | None, body: str) -> None:
-        """Raise what a status other than 200 means."""
-        if 200 <= status < 300:
-            return
-        said = self.clean(_message(body))
-        if status in BUSY or status >= 500:
-            if "insufficient_quota" in body:
-                raise EndpointError(f"The account at {self.shown} has used up its quota: {said}")
-            raise BusyError(f"{self.shown} is busy (status {status}): {said}", _seconds(retry_after))
-        if status in REFUSED:
-            raise RefusedError(f"{self.shown} refused the request (status {status}): {said}")
-        if 300 <= status < 400:
-            raise EndpointError(f"{self.shown} redirects elsewhere (status {status}): give the final address.")
-        hint = HINTS.get(status, "check the address and the model").format(key=self._key_name)
-        raise EndpointError(f"{self.shown} answered with status {status}: {hint}. It says: {said}")
+    def headers(self, *, key_header: str = "Authorization") -> dict[str, str]:
+        """Return the headers of a request: the key as a bearer's, or bare under another `key_header`.
+
+        Raises EndpointError where a key is needed and there is none, or the key can not stand in a header.
+        """
+        headers = {"Content-Type": "application/json", "User-Agent": "limbeck"}
+        if self.home and not self.key:
+            host = self._base[1]
+            raise EndpointError(f"{self.key_name} is not set, and {host} answers nobody without a key: set it.")
+        if not (self.key.isascii() and (self.key.isprintable() or not self.key)):
+            raise EndpointError(f"The key in {self.key_name} holds a character that no key has: copy it anew.")
+        if self._azure:
+            key_header = "api-key"
+        if self.key:
+            return headers | {key_header: f"Bearer {self.key}" if key_header == "Authorization" else self.key}
+        return headers | {"Authorization": f"Basic {self._basic}"} if self._basic else headers
+
+    def check(self, status: int, headers: Mapping[str, str] | None, body: str) -> None:
+        """Raise what a status other than 2xx means: RefusedError, DeniedError, EndpointError or BusyError."""
+        if not 200 <= status < 300:
+            raise _status.error(self, status, headers or {}, body)
 
     def check_inside(self, reply: Any) -> None:
         """Raise what an error means that some servers send with status 200."""
         error = reply.get("error") if isinstance(reply, dict) else None
         if error and not reply.get("choices"):
-            code = error.get("code") if isinstance(error, dict) else None
-            status = code if isinstance(code, int) and 300 <= code < 600 else 500
-            self.check(status, None, json.dumps(reply))
+            raise _status.error_inside(self, reply)
 
     def clean(self, text: str) -> str:
-        """Return a server's words without the credentials it may have echoed, and not too many of them."""
+        """Return a server's words in one line, without the credentials it may have echoed, and not too many of them."""
         for secret in self._secrets:
             text = text.replace(secret, "[removed]")
-        text = re.sub(r"\b(sk|pk|key)-[\w*.\-]{6,}", "[removed]", text)
-        text = re.sub(r"(?i)\b(bearer|basic)\s+[\w.+/=\-]{6,}", r"\1 [removed]", text)
+        text = _SCHEME.sub(r"\1 [removed]", _LOOKS_SECRET.sub("[removed]", text))
+        text = " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())
         return text if len(text) <= 500 else text[:500] + " ..."
+
+
+def _key(host: str, at_home: str | None) -> tuple[str, str]:
+    """Return the variable that holds the key for a host, and the key or an empty text."""
+    own = f"{COMMON_KEY}_{re.sub(r'[^A-Z0-9]', '_', host.upper())}"
+    name = at_home or (own if os.environ.get(own) else COMMON_KEY)
+    return name, (os.environ.get(name) or "").strip()
 
 
 def _split(text: str) -> SplitResult:
@@ -104,29 +108,3 @@ def _split(text: str) -> SplitResult:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError("The address after '@' must look like http://host:port/v1.")  # it may hold a key: not shown
     return parts
-
-
-def _message(body: str) -> str:
-    """Find the sentence in an error body: {"error": {"message": ...}}, {"message": ...}, {"detail": ...} or plain text."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return " ".join(body.split()) or "nothing"
-    while isinstance(found, dict):
-        inner = next((found[name] for name in ("error", "message", "detail") if found.get(name)), None)
-        if inner is None:
-            break
-        found = inner
-    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Read Retry-After: seconds, or a date."""
-    if not retry_after:
-        return None
-    with suppress(ValueError):  # not a number: a date
-        return max(0.0, float(retry_after))
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
-        return None

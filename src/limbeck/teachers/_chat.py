@@ -3,31 +3,31 @@
     body(ask, "m", n=4, seed=0)   -> {"model": "m", "messages": [...], "n": 4, "temperature": 1.0, ...}
     answers({"choices": [{"message": {"content": "17"}, "finish_reason": "stop"}]}, ask)   -> [Answer(text="17")]
 
-Servers differ where the format is loose. Log-probabilities come as `content: [{token, logprob, top_logprobs}]` or in the
-older form `tokens, token_logprobs, top_logprobs`; thoughts as `reasoning_content` or `reasoning`; and some servers answer
-200 while they ignore what was asked. What is missing is said, never guessed.
+Thoughts come as `reasoning_content`, as `reasoning`, or as a part of type `thinking`; those that a model writes into its text
+(`<think>...</think>`) stay where they are. What the replies share with plain completions is in `_reading.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from limbeck.core.ask import Answer, Ask, TokenLogprob
-from limbeck.core.errors import BusyError, EndpointError, RefusedError
+from limbeck.core.ask import Answer, Ask
+from limbeck.core.errors import BusyError
 from limbeck.core.fingerprint import canonical
+from limbeck.core.row import Message
+from limbeck.teachers import _reading
+from limbeck.teachers._reading import usage as usage
 
-FINISH = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
+PATH = "/chat/completions"
 
 
 def body(ask: Ask, model: str, *, n: int, seed: int, limit: str = "max_tokens") -> dict[str, Any]:
     """Return the request for `n` choices; `limit` is the server's name for the cap on answer tokens."""
-    payload = ask.payload()
-    wanted = {
+    wanted: dict[str, Any] = {
         "model": model,
-        "messages": _messages(payload["messages"]),
+        "messages": _messages(ask.messages),
         "n": n,
         "temperature": ask.temperature,
         "top_p": ask.top_p,
@@ -36,99 +36,94 @@ def body(ask: Ask, model: str, *, n: int, seed: int, limit: str = "max_tokens") 
     }
     if ask.logprobs is not None:
         wanted |= {"logprobs": True, "top_logprobs": ask.logprobs}
-    for name in ("stop", "tools", "response_format"):
-        wanted |= {name: payload[name]} if payload[name] else {}
+    if ask.stop:
+        wanted["stop"] = list(ask.stop)
+    if ask.tools:
+        wanted["tools"] = [dict(tool) for tool in ask.tools]
+    if ask.response_format is not None:
+        wanted["response_format"] = dict(ask.response_format)
     return wanted
 
 
-def _messages(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def state(request: dict[str, Any], instruction: str) -> None:
+    """Add an instruction to a request: to the system message, or as one before all others."""
+    turns = request["messages"]
+    if turns and turns[0]["role"] == "system":
+        turns[0] = {**turns[0], "content": f"{turns[0]['content']}\n\n{instruction}"}
+    else:
+        turns.insert(0, {"role": "system", "content": instruction})
+
+
+def answers(reply: Any, ask: Ask, tokens_out: int | None = None) -> list[Answer]:
+    """Read the choices of a reply; those that a filter stopped or the server broke off are left out while others are good.
+
+    Raises BusyError for a reply without choices, RefusedError where every one was stopped by a filter, EndpointError where
+    log-probabilities were asked for and did not come. `tokens_out` saves looking up what `usage` says of them.
+    """
+    return read(reply, ask, _answer, tokens_out)
+
+
+def read(reply: Any, ask: Ask, one: Callable[[Any, Ask, int], Answer], tokens_out: int | None = None) -> list[Answer]:
+    """Read each choice of a reply with `one`; see `answers`. Raises BusyError for a choice that is not in the format."""
+    total = usage(reply).tokens_out if tokens_out is None else tokens_out
+    found: list[Answer] = []
+    stopped: Exception | None = None
+    try:
+        for choice in _reading.choices(reply):
+            try:
+                found.append(one(choice, ask, total))
+            except (_reading.Filtered, BusyError) as error:
+                stopped = error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else type(error).__name__
+        raise BusyError(f"The server's choices are not in the format ({what}).", kind="garbled") from None
+    if stopped is not None and not found:
+        raise stopped
+    return found if len(found) == 1 else list(_reading.counted(found, total))
+
+
+def _messages(turns: Sequence[Message]) -> list[dict[str, Any]]:
     """Write turns as the format has them; a tool's result names the call it answers, in the order of the calls."""
     written, open_calls = [], []
     for turn in turns:
-        message = dict(turn)
-        if message.get("tool_calls"):
-            message["tool_calls"] = json.loads(message["tool_calls"])
+        message: dict[str, Any] = {"role": turn.role, "content": turn.content}
+        if turn.tool_calls:
+            message["tool_calls"] = json.loads(turn.tool_calls)
             open_calls = [call.get("id", "") for call in message["tool_calls"]]
-        if message["role"] == "tool" and open_calls:
+        if turn.name is not None:
+            message["name"] = turn.name
+        if turn.role == "tool" and open_calls:
             message["tool_call_id"] = open_calls.pop(0)
         written.append(message)
     return written
 
 
-def answers(reply: Any, ask: Ask) -> list[Answer]:
-    """Read the choices of a reply. Raises BusyError for a reply without any, RefusedError for a filtered one."""
-    choices = reply.get("choices") if isinstance(reply, dict) else None
-    if not isinstance(choices, list) or not choices:
-        raise BusyError("The server answered 200 without any choices.")
-    try:
-        found = [_answer(choice, ask) for choice in choices]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BusyError(f"The server's choices are not in the chat format ({type(error).__name__}: {error}).") from None
-    return _counted(found, usage(reply)[1])
-
-
-def usage(reply: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the tokens in and out that the server reports; zeros when it reports none."""
-    counted = reply.get("usage")
-    counted = counted if isinstance(counted, dict) else {}
-    values = (counted.get(name) for name in ("prompt_tokens", "completion_tokens"))
-    tokens_in, tokens_out = (value if isinstance(value, int) else 0 for value in values)
-    return tokens_in, tokens_out
-
-
-def _answer(choice: Mapping[str, Any], ask: Ask) -> Answer:
-    message, reason = choice["message"], choice.get("finish_reason")
-    if reason == "content_filter" or message.get("refusal"):
-        raise RefusedError(
-            f"The server's content filter stopped the answer: {message.get('refusal') or 'no reason given'}."
-        )
-    text, calls = _text(message.get("content")), message.get("tool_calls")
-    thoughts = message.get("reasoning_content") or message.get("reasoning")
-    logprobs = None if ask.logprobs is None else _logprobs(choice.get("logprobs"))
-    if ask.logprobs is not None and not logprobs and text:
-        raise EndpointError(
-            "The server answered without log-probabilities, though they were asked for: this step needs a server that "
-            "gives them, such as vLLM, SGLang or llama.cpp."
-        )
+def _answer(choice: Mapping[str, Any], ask: Ask, tokens_out: int) -> Answer:
+    message = choice["message"]
+    ended = _reading.finish(choice.get("finish_reason"), message.get("refusal"))
+    text, thoughts = _text(message.get("content"))
+    calls = message.get("tool_calls") or _old_call(message.get("function_call"))
+    thoughts = message.get("reasoning_content") or message.get("reasoning") or thoughts
     return Answer(
         text=text,
-        finish="tool_calls" if calls else FINISH.get(reason or "stop", "stop"),
+        finish="tool_calls" if calls else ended,
+        tokens_out=tokens_out,
         tool_calls=canonical(calls) if calls else None,
         reasoning=str(thoughts) if thoughts else None,
-        logprobs=logprobs,
+        logprobs=None if ask.logprobs is None else _reading.logprobs(choice.get("logprobs"), ask, text),
     )
 
 
-def _text(content: Any) -> str:
-    if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content)
-    return "" if content is None else str(content)
+def _text(content: Any) -> tuple[str, str]:
+    """Return the text and the thoughts of a message's content: a text, nothing, or a list of parts."""
+    if isinstance(content, str):
+        return content, ""
+    if not isinstance(content, list):
+        return "" if content is None else str(content), ""
+    thoughts = [part.get("thinking") for part in content if part.get("type") == "thinking"]
+    text = "".join(str(part.get("text") or "") for part in content if part.get("type") != "thinking")
+    return text, "".join(t if isinstance(t, str) else _text(t)[0] for t in thoughts)
 
 
-def _logprobs(found: Any) -> tuple[TokenLogprob, ...]:
-    if not isinstance(found, dict):
-        return ()
-    if found.get("content"):
-        return tuple(
-            TokenLogprob(
-                token=entry["token"],
-                logprob=float(entry["logprob"]),
-                top={other["token"]: float(other["logprob"]) for other in entry.get("top_logprobs") or ()},
-            )
-            for entry in found["content"]
-        )
-    tokens, values = found.get("tokens") or (), found.get("token_logprobs") or ()
-    tops = found.get("top_logprobs") or [None] * len(values)
-    pairs = zip(tokens, values, tops, strict=True)
-    return tuple(TokenLogprob(token=t, logprob=float(p), top=top or {}) for t, p, top in pairs if p is not None)
-
-
-def _counted(found: list[Answer], tokens_out: int) -> list[Answer]:
-    """Give each answer its tokens: the reported total, divided by length, for the format reports no single counts."""
-    sizes = [len(a.text) + len(a.reasoning or "") + len(a.tool_calls or "") + 1 for a in found]
-    counted, before = [], 0
-    for place, answer in enumerate(found):
-        upto = round(tokens_out * sum(sizes[: place + 1]) / sum(sizes))
-        counted.append(replace(answer, tokens_out=upto - before))
-        before = upto
-    return counted
+def _old_call(call: Any) -> list[dict[str, Any]] | None:
+    return [{"id": "", "type": "function", "function": call}] if call else None

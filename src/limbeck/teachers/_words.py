@@ -46,18 +46,23 @@ class Words:
         return ends
 
     def encode(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> list[int]:
-        """Return the tokens of the conversation up to where the answer begins.
+        """Return the tokens of the conversation up to where the answer begins, or goes on where the last turn is the assistant's.
 
         Raises RefusedError where the template does not accept the conversation.
         """
         from jinja2 import TemplateError
 
         turns = [_turn(message) for message in messages]
-        values = {"messages": turns, "tools": list(tools) or None, "add_generation_prompt": True, **self._special}
+        begun = str(turns[-1].get("content") or "").strip() if turns and turns[-1]["role"] == "assistant" else ""
+        values = {"messages": turns, "tools": list(tools) or None, "add_generation_prompt": not begun, **self._special}
         try:
             text = self._render(self._template).render(**values)
         except (TemplateError, TypeError) as error:
             raise RefusedError(f"The model's chat template does not accept this conversation: {error}.") from None
+        if begun:  # whatever the template puts behind a finished turn would end the answer before it goes on
+            if begun not in text:
+                raise RefusedError("The model's chat template does not show the turn that was to be gone on with.")
+            text = text[: text.rindex(begun) + len(begun)]
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
