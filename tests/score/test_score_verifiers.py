@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from driving import drive
 from limbeck.core.find import find_step
 from limbeck.core.row import Message, Row, new_row
 from limbeck.seeds.families import families, problems
@@ -14,7 +15,7 @@ VERIFIERS = ("math", "exact", "program", "tools")
 
 
 def judge(kind: str, row: Row) -> Row:
-    judged = find_step(f"score.{kind}")().each(row)  # type: ignore[attr-defined]
+    judged = drive(find_step(f"score.{kind}")(), row)  # type: ignore[arg-type]
     assert isinstance(judged, Row)
     return judged
 

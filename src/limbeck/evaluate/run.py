@@ -40,6 +40,8 @@ class Outcome:
     prompt: Row
     scores: list[float] = field(default_factory=list)
     unscored: bool = False
+    unchecked: int = 0
+    """Answers on which the verifier came to no verdict."""
 
     @property
     def rate(self) -> float:
@@ -119,7 +121,9 @@ class Run(Make):
         found = {row.id: Outcome(row) for row in rows}
         for row in scored:
             outcome, score = found[row.parents[0]], row.scores.get("verified")
-            if score is None:
+            if score is None and row.labels.get("verdict") != "unreadable-reference":
+                outcome.unchecked += 1  # no verdict on this answer: it counts as wrong, and is said
+            elif score is None:
                 outcome.unscored = True
             else:
                 outcome.scores.append(score)
@@ -166,6 +170,10 @@ class Run(Make):
         ]
         if refused:
             said.append(f"{len(refused)} of them got no answer and count as wrong: {refused[0].dropped}.")
+        if unchecked := sum(o.unchecked for o in counted):
+            said.append(
+                f"{unchecked} answers could not be checked and count as wrong; the reasons are in kept.parquet."
+            )
         if len(counted) < len(outcomes):
             said.append(f"{len(outcomes) - len(counted)} more were left out: their reference can not be read.")
         return said

@@ -2,6 +2,7 @@
 
     wilson(41, 50)                           Interval(mean=0.82, low=0.692, high=0.902)
     pass_at_k(8, 3, 2)                       0.643      two draws of eight samples, three of them right
+    best_of_k([0.1, 0.5, 0.9], 2)            0.767      the best of two draws of three samples
     difference(left, right)                  Interval(mean=0.042, low=0.011, high=0.073)
     mcnemar(12, 3)                           0.035      12 prompts only the left solved, 3 only the right
 
@@ -94,6 +95,26 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     if not 1 <= k <= samples or not 0 <= right <= samples:
         raise ValueError(f"pass@{k} of {right} right among {samples} samples is not defined")
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
+
+
+def best_of_k(scores: Sequence[float], k: int) -> float:
+    """Return the expected best score of `k` draws without replacement from a prompt's samples.
+
+    With the n scores in order, s₁ ≤ … ≤ sₙ, the i-th is the best of the k with probability C(i−1, k−1)/C(n, k): unbiased for
+    the best of k fresh samples, for any k from one batch of n. With scores of 0 and 1 it is `pass_at_k`. The weights are
+    taken one from the next, wᵢ₋₁ = wᵢ·(i−k)/(i−1) from wₙ = k/n, so that no large binomial is ever formed.
+
+    >>> best_of_k([0.0, 1.0, 2.0], 2)
+    1.6666666666666665
+    """
+    n = len(scores)
+    if not 1 <= k <= n:
+        raise ValueError(f"the best of {k} among {n} samples is not defined")
+    ordered, weight, total = sorted(scores), k / n, 0.0
+    for i in range(n, k - 1, -1):
+        total += weight * ordered[i - 1]
+        weight *= (i - k) / (i - 1) if i > 1 else 0.0
+    return total
 
 
 def mcnemar(left_only: int, right_only: int) -> float:

@@ -50,21 +50,28 @@ class Sample(Each):
 
     def each(self, row: Row) -> Asking:
         """Ask, and make a child row of each answer."""
+        made = yield from self.draw(row, 0, self.n)
+        return made
+
+    def draw(self, row: Row, first: int, count: int) -> Asking:
+        """Ask for the samples `first` to `first + count - 1` of the row, and make a child row of each answer."""
         turns = row.prompt
         if not turns or turns[-1].role not in ("user", "tool"):
             return Drop("the row has no user turn to answer")
         if self.system and turns[0].role != "system":
             turns = (Message(role="system", content=self.system), *turns)
-        reply: Reply = yield self._ask(turns)
-        prompt = replace(row, labels={k: v for k, v in row.labels.items() if k not in STALE})
+        reply: Reply = yield self._ask(turns, first, count)
+        stale = not row.labels.keys().isdisjoint(STALE)
+        prompt = replace(row, labels={k: v for k, v in row.labels.items() if k not in STALE}) if stale else row
         usages = shares(reply)
-        return [self._child(prompt, turns, answer, place, usages[place]) for place, answer in enumerate(reply.answers)]
+        return [self._child(prompt, turns, a, first + i, usages[i]) for i, a in enumerate(reply.answers)]
 
-    def _ask(self, turns: tuple[Message, ...]) -> Ask:
+    def _ask(self, turns: tuple[Message, ...], first: int, count: int) -> Ask:
         return Ask(
             messages=turns,
             teacher=self.teacher,
-            n=self.n,
+            n=count,
+            first=first,
             temperature=self.temperature,
             top_p=self.top_p,
             max_tokens=self.max_tokens,
@@ -96,10 +103,8 @@ def shares(reply: Reply) -> list[Usage]:
     told = [answer.tokens_out for answer in reply.answers]
     out = told if sum(told) == whole.tokens_out else _split(whole.tokens_out, count)
     into = _split(whole.tokens_in, count)
-    return [
-        Usage(tokens_in=into[i], tokens_out=out[i], usd=whole.usd / count, seconds=whole.seconds / count)
-        for i in range(len(reply.answers))
-    ]
+    usd = None if whole.usd is None else whole.usd / count
+    return [Usage(tokens_in=into[i], tokens_out=out[i], usd=usd) for i in range(len(reply.answers))]
 
 
 def _split(total: int, count: int) -> list[int]:

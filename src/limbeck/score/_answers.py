@@ -59,6 +59,11 @@ EQUATION = re.compile(
     r"\s*(?P<result>[-−]?\$?[0-9][0-9,]*(?:\.[0-9]+)?)"
 )
 """`12 + 5 = 17`: its answer is 17; `3 = 4` is two answers."""
+FORMULA = re.compile(r"\$\$?(?P<dollar>[^$\n]{1,200})\$\$?|\\\((?P<round>.{1,200}?)\\\)|\\\[(?P<square>.{1,200}?)\\\]")
+BEYOND = re.compile(r"\\[A-Za-z]|[\^±∓<>≤≥≠]|\+-|!=")
+"""What makes a number part of something else: 25π, √5, x > 5, ±3."""
+ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[A-Za-z]+\}(?:\{[lcr| ]*\})?")
+JOINS = re.compile(r"(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])")
 ALTERNATIVES = re.compile(r"\b(?:or|either|between)\b", re.IGNORECASE)
 
 
@@ -95,6 +100,11 @@ def find(response: str, agree: Callable[[str, str], bool], *, truncated: bool = 
     if truncated or BOX.search(text) or (stated and not positive):
         return None
     return _bare(text, stated=bool(stated))
+
+
+def states(text: str) -> bool:
+    """Say whether a text says of something that it is the answer, or is not."""
+    return bool(_statements(text) or NEGATION.search(text) or BOX.search(text))
 
 
 def visible(response: str) -> str | None:
@@ -144,7 +154,8 @@ def _strong(statement: Statement) -> str | None:
     if quantity(span) is not None:
         return span
     if statement.boxed:
-        return span if len(span.split()) <= MAX_WORDS or not wordy(plain(span)) else _one_number(span)
+        short = len(span.split()) <= MAX_WORDS or not wordy(JOINS.sub(" ", plain(ENVIRONMENT.sub(" ", span))))
+        return span if short else _one_number(span)
     if statement.heading or ALTERNATIVES.search(span) or wordy(plain(span)):
         return None
     return span
@@ -169,15 +180,26 @@ def _bare(text: str, *, stated: bool) -> str | None:
     alone = len(lines) == 1 and not stated
     if len(last) <= MAX_ANSWER and (quantity(last) is not None or (alone and not wordy(plain(last)))):
         return last
-    return _one_number(SENTENCE.split(last)[-1]) or (_short(last) if alone else None)
+    sentence = SENTENCE.split(last)[-1]
+    return _one_number(sentence) or _one_formula(sentence) or (_short(last) if alone else None)
 
 
 def _one_number(text: str) -> str | None:
     """Return the only number of a sentence, however often it is named."""
-    if ALTERNATIVES.search(text) or NEGATION.search(text):
+    spelled = plain(text)
+    if ALTERNATIVES.search(text) or NEGATION.search(text) or BEYOND.search(spelled):
         return None
-    numbers = NUMBER.findall(plain(text))
+    numbers = NUMBER.findall(spelled)
     return numbers[-1] if numbers and len({number.lstrip("$£€¥") for number in numbers}) == 1 else None
+
+
+def _one_formula(text: str) -> str | None:
+    """Return the only formula of a sentence that has no number outside of it."""
+    found = [next(g for g in m.groups() if g is not None) for m in FORMULA.finditer(text)]
+    rest = FORMULA.sub(" ", text)
+    if len(found) != 1 or ALTERNATIVES.search(rest) or NEGATION.search(rest) or re.search(r"[0-9$]", rest):
+        return None
+    return None if wordy(plain(ENVIRONMENT.sub(" ", found[0]))) else _trim(found[0]) or None
 
 
 def _short(text: str) -> str | None:

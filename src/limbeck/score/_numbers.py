@@ -56,7 +56,7 @@ SYNONYMS = {
     "usd": "dollar", "buck": "dollar", "eur": "euro", "metre": "meter", "kilometre": "kilometer", "centimetre": "centimeter",
     "millimetre": "millimeter", "litre": "liter", "mm": "millimeter", "cm": "centimeter", "m": "meter", "km": "kilometer",
     "in": "inch", "inche": "inch", "ft": "foot", "feet": "foot", "yd": "yard", "mi": "mile", "g": "gram", "kg": "kilogram",
-    "mg": "milligram", "lb": "pound", "oz": "ounce", "l": "liter", "ml": "milliliter", "s": "second", "sec": "second",
+    "mg": "milligram", "lb": "pound", "oz": "ounce", "l": "liter", "L": "liter", "ml": "milliliter", "s": "second", "sec": "second",
     "min": "minute", "h": "hour", "hr": "hour", "mph": "mile per hour", "kph": "kilometer per hour", "sq": "square",
     "penny": "cent", "pennie": "cent", "people": "person", "children": "child",
 }  # fmt: skip
@@ -72,12 +72,14 @@ EXACT_UNITS: dict[str, tuple[str, Fraction]] = {
 }  # fmt: skip
 """Units that convert into each other without rounding: 50 cents are $0.50."""
 SHORT_UNITS = frozenset(["mm", "cm", "km", "in", "ft", "yd", "mi", "kg", "mg", "lb", "oz", "ml", "hr", "am", "pm"])
-ONE_LETTER_UNITS = frozenset("mgshl")
+ONE_LETTER_UNITS = frozenset("mgshlL")
 NOT_UNITS = frozenset({
-    "or", "and", "to", "mod", "choose", "plus", "minus", "times", "over", "squared", "cubed", "sqrt", "root", "pi", "theta", "sin",
-    "cos", "tan", "log", "ln", "exp", "not", "if", "factorial", "remainder", "less", "more", "than", "at", "least", "most", "about",
-    "halves", "half", "thirds", "third", "fourths", "fourth", "quarters", "fifths", "fifth", "sixths", "eighths", "tenths", "tenth",
-    "hundredths", "hundredth", "thousandths", "but", "instead", "between", "equals", "is", "was", "the", "either", "nor", "no",
+    "or", "and", "to", "mod", "choose", "plus", "minus", "times", "over", "squared", "cubed", "sqrt", "root", "pi", "theta",
+    "sin", "cos", "tan", "log", "ln", "exp", "not", "if", "factorial", "remainder", "less", "more", "than", "at", "least",
+    "most", "about", "halves", "half", "thirds", "third", "fourths", "fourth", "quarters", "fifths", "fifth", "sixths",
+    "eighths", "tenths", "tenth", "sevenths", "seventh", "eighth", "ninths", "ninth", "elevenths", "twelfths", "twelfth",
+    "sixteenths", "twentieths", "tens", "ones", "below", "above", "under", "negative", "modulo", "hundredths", "hundredth",
+    "thousandths", "but", "instead", "between", "equals", "is", "was", "the", "either", "nor", "no",
 })  # fmt: skip
 """Words after a number that change it or make it part of a sentence."""
 CHANGES = frozenset({"square", "cubic", "per", "degree", "negative", "minus", "half"})
@@ -115,9 +117,9 @@ def same(left: Quantity, right: Quantity, tolerance: float = 0.0) -> bool:
         return False
     if left.percent != right.percent:
         part, whole = (left, right) if left.percent else (right, left)
-        return not whole.unit and (
-            _close(part.value, whole.value, tolerance) or _close(part.value / 100, whole.value, tolerance)
-        )
+        # 50 may answer "what percentage?"; 0.5 is a share of one, and no half percent
+        bare = abs(whole.value) > 1 and _close(part.value, whole.value, tolerance)
+        return not whole.unit and (bare or _close(part.value / 100, whole.value, tolerance))
     if left.unit and right.unit and left.unit != right.unit:
         return _converted(left, right, tolerance)
     return _close(left.value, right.value, tolerance)
@@ -180,12 +182,12 @@ def _value(parts: dict[str, str | None]) -> Fraction | None:
 
 def _suffix(text: str) -> tuple[int, bool, tuple[str, ...]] | None:
     """Read what follows the digits: a scale, a percent sign, a unit. None if it makes the whole something else."""
-    spaced, rest = text[:1].isspace(), text.strip().rstrip(".").strip()
+    spaced, rest = text[:1].isspace(), text.strip().removesuffix(".").strip()
     if not rest:
         return 1, False, ()
     if rest in COINS:
         return 1, False, (COINS[rest],)
-    if re.fullmatch(r"%|percent(?:age)?(?: points?)?|per cent", rest.lower()):
+    if re.fullmatch(r"%|percent(?:age)?(?: points?)?|per cent|pct", rest.lower()):
         return 1, True, ()
     rest = re.sub(r"\s*/\s*(?=[A-Za-z])", " per ", rest)
     rest = re.sub(
@@ -201,6 +203,12 @@ def _suffix(text: str) -> tuple[int, bool, tuple[str, ...]] | None:
         return None
     named = [SYNONYMS.get(word, SYNONYMS.get(_singular(word), _singular(word))) for word in words]
     return scale, False, tuple(" ".join(word for word in named if word not in ("of", "old")).split())
+
+
+def unit_of(text: str) -> tuple[str, ...] | None:
+    """Return the words of a unit in their plain spelling, or None if the text is none: `sq cm` -> square, centimeter."""
+    found = _suffix(f" {text}")
+    return found[2] if found is not None and found[0] == 1 and not found[1] and found[2] else None
 
 
 def _singular(word: str) -> str:

@@ -23,6 +23,7 @@ MARKER = "\ue000"
 LATEX = tuple(
     (re.compile(pattern), put)
     for pattern, put in (
+        (r",\s*\\!\s*", ","),  # 32,\!349
         (r"\\\\", " "),
         (r"\\(?:left|right|displaystyle|textstyle|limits|bigl?|bigr?|Bigl?|Bigr?)(?![A-Za-z])", ""),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
@@ -67,9 +68,10 @@ def plain(text: str) -> str:
 
 def spelling(text: str) -> str:
     """Return the form in which answers that are not numbers are compared as text."""
-    text = plain(text).strip(" .,;:!\"'")
+    text = plain(text).strip(" .,;:")
     if wordy(text):
-        return re.sub(r"[\s_]+", " ", text).casefold().strip()
+        return re.sub(r"[\s_]+", " ", text.strip(" .,;:!\"'")).casefold().strip()
+    # in a formula ! and ' have a meaning: n! is not n
     text = re.sub(r"([\^_])\{(\w)\}", r"\1\2", text)
     text = re.sub(r"(?<![0-9])\s+|\s+(?![0-9])", "", text)
     if re.fullmatch(r"\(?[A-Za-z]\)?", text):  # a choice: (B), B, b
@@ -91,16 +93,24 @@ def _ascii(text: str) -> str:
 
 
 def _latex(text: str) -> str:
+    text = unwrapped(text)
+    for _ in range(8):
+        text, count = FRACTION.subn(_slash, text)
+        if not count:
+            break
+    return text
+
+
+def unwrapped(text: str) -> str:
+    """Return the text without LaTeX's wrappings (delimiters, sizes, spaces, fonts); its fractions and braces stay."""
+    if not text.isascii():
+        text = _ascii(text)
     text = text.replace(r"\$", MARKER)
     if text.count("$") != 1:
         text = text.replace("$", " ")
     text = text.replace(MARKER, "$")
     for pattern, put in LATEX:
         text = pattern.sub(put, text)
-    for _ in range(8):
-        text, count = FRACTION.subn(_slash, text)
-        if not count:
-            break
     return text
 
 

@@ -22,6 +22,10 @@ class BestOf(Whole):
     lowest: bool = False
     """Whether the lowest score is the best, as with a perplexity."""
 
+    def key(self, row: Row) -> str:
+        """Return the prompt's group."""
+        return row.group
+
     def whole(self, rows: list[Row]) -> list[Row]:
         """Return the rows, all but the best of each group dropped."""
         sign = -1.0 if self.lowest else 1.0

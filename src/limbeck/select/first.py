@@ -19,6 +19,10 @@ class First(Whole):
     k: int = Field(default=1, ge=1)
     """How many to keep of each prompt."""
 
+    def key(self, row: Row) -> str:
+        """Return the prompt's group."""
+        return row.group
+
     def whole(self, rows: list[Row]) -> list[Row]:
         """Mark all but the first `k` of each group as dropped."""
         seen: Counter[str] = Counter()

@@ -30,6 +30,10 @@ class TopK(Whole):
     lowest: bool = False
     """Whether the lowest scores are the best."""
 
+    def key(self, row: Row) -> str:
+        """Return the prompt's group; nothing where all rows compete with each other."""
+        return row.group if self.scope == "group" else ""
+
     def whole(self, rows: list[Row]) -> list[Row]:
         """Return the rows, all but the best k dropped."""
         sign = 1.0 if self.lowest else -1.0

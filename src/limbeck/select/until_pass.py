@@ -25,6 +25,10 @@ class UntilPass(Whole):
     least: float = 1.0
     """The score that passes."""
 
+    def key(self, row: Row) -> str:
+        """Return the prompt's group."""
+        return row.group
+
     def whole(self, rows: list[Row]) -> list[Row]:
         """Return the rows, all but the first passing one of each group dropped."""
         out = unscored_dropped(rows, self.score, self.called())
