@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -73,3 +74,21 @@ def test_one_of_each_remains_and_a_second_pass_changes_nothing(texts: list[str])
     places = kept(rows)
     assert [texts[p].strip().lower() for p in places] == list(dict.fromkeys(t.strip().lower() for t in texts))
     assert kept([rows[p] for p in places]) == list(range(len(places)))
+
+
+def test_raised_numbers_are_not_numbers() -> None:
+    assert kept([row("10² is"), row("102 is"), row("10² IS"), row("１02 is")]) == [0, 1]
+
+
+def test_sealed_rows_are_never_dropped_and_take_the_place_of_others() -> None:
+    def sealed(question: str) -> Row:
+        return dataclasses.replace(row(question), sealed=True)
+
+    out = Exact(keep="longest").whole([row("A"), sealed("a"), row("B"), sealed("A"), row("a")])
+    assert [r.dropped is None for r in out] == [False, True, True, True, False]
+    assert out[0].dropped == f"curate.exact: duplicate of {out[1].id}"
+
+
+def test_rows_with_one_id_are_duplicates_too() -> None:
+    same = row("A")
+    assert [r.dropped is None for r in Exact().whole([same, same])] == [True, False]

@@ -5,56 +5,58 @@
     8a2d  Start with 12. Add 6.     kept      labels {"cluster": "b771..."}
 
 Normalised means Unicode compatibility forms, case and white space; digits and punctuation are kept, because problems
-that differ in a number are different problems. Rows with the same `cluster` are declared duplicates, kept and dropped alike.
+that differ in a number are different problems; raised and lowered characters stay what they are, because 10² is not 102.
+`normalise=False` compares letter for letter. Rows with the same `cluster` are declared duplicates, kept and dropped alike;
+sealed rows (evaluation sets) are never dropped, and where a cluster holds some, every other row goes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
+import re
 import unicodedata
-from typing import Literal
 
 from limbeck.core.row import Message, Row
 from limbeck.core.step import Whole
+from limbeck.curate._keep import Keep, Part, kept_of, settled, turns, worth
+
+# NFKC would make 10² the number 102
+_RAISED = re.compile("[\u00b2\u00b3\u00b9\u2070-\u209c]")
 
 
 class Exact(Whole):
     """Keep one row of each set of duplicates."""
 
-    on: Literal["messages", "prompt", "response"] = "messages"
+    on: Part = "messages"
     """Which part of a conversation has to be the same."""
     normalise: bool = True
     """Whether case, white space and Unicode compatibility forms are disregarded."""
-    keep: Literal["first", "longest", "best"] = "first"
+    keep: Keep = "first"
     """Which of the duplicates is kept: the first, the longest, or the one with the best `score`; ties go to the first."""
     score: str = "verified"
     """The score that `keep="best"` looks at; a row without it counts as the worst."""
 
+    def key(self, row: Row) -> str:
+        """Return the cluster: only duplicates have to be seen together."""
+        return self._key(row)
+
     def whole(self, rows: list[Row]) -> list[Row]:
         """Return the rows with their clusters, all but one of each cluster dropped."""
-        out, clusters = list(rows), dict[str, list[int]]()
-        for place, row in enumerate(rows):
-            if row.dropped is None:
-                key = self._key(row)
-                out[place] = row.with_labels(cluster=key)
-                clusters.setdefault(key, []).append(place)
-        for places in clusters.values():
-            kept = max(places, key=lambda place: (self._worth(rows[place]), -place))
-            for place in places:
-                if place != kept:
-                    out[place] = out[place].drop(f"{self.called()}: duplicate of {rows[kept].id}")
+        out = list(rows)
+        places = [place for place, row in enumerate(rows) if row.dropped is None]
+        keys = [self._key(rows[place]) for place in places]
+        first: dict[str, int] = {}
+        clusters = [first.setdefault(key, mine) for mine, key in enumerate(keys)]
+        kept = kept_of(clusters, [worth(rows[place], self.keep, self.score) for place in places])
+        reason = f"{self.called()}: duplicate"
+        for mine, (place, key, best) in enumerate(zip(places, keys, kept, strict=True)):
+            out[place] = settled(rows[place], rows[places[best]], mine == best, reason, cluster=key)
         return out
 
     def _key(self, row: Row) -> str:
-        turns = {
-            "messages": row.messages,
-            "prompt": row.prompt,
-            "response": row.messages[-1:] if row.has_response else (),
-        }[self.on]
         # a row that lacks the part is a duplicate of none
-        content = json.dumps([self._turn(t) for t in turns] or [row.id], ensure_ascii=True)
+        content = json.dumps([self._turn(turn) for turn in turns(row, self.on)] or [row.id], ensure_ascii=True)
         return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
     def _turn(self, turn: Message) -> list[str | None]:
@@ -63,11 +65,9 @@ class Exact(Whole):
     def _text(self, text: str) -> str:
         if not self.normalise:
             return text
-        text = text if text.isascii() else unicodedata.normalize("NFKC", text)
+        if not text.isascii():
+            raised = _RAISED.findall(text)
+            # normalised piece by piece between them
+            parts = [unicodedata.normalize("NFKC", part) for part in _RAISED.split(text)]
+            text = "".join(part + sign for part, sign in zip(parts, [*raised, ""], strict=True))
         return " ".join(text.casefold().split())
-
-    def _worth(self, row: Row) -> float:
-        if self.keep == "longest":
-            return float(sum(len(m.content) for m in row.messages))
-        value = row.scores.get(self.score, -math.inf) if self.keep == "best" else 0.0
-        return -math.inf if math.isnan(value) else value
