@@ -140,6 +140,7 @@ def measure(command: list[str], mock: Mock | None = None, *, seconds: float = 30
     ended = time.monotonic()
     process.returncode = os.waitstatus_to_exitcode(status)
     alarm.cancel(), peak.stop.set(), reader.join(10), peak.join()
+    process.stdout.close()
     if ended - begun > seconds:
         raise TimeoutError(f"{command[1:3]} was not done in {seconds:g} s")
     stats = mock.stats() if mock is not None else {"answered": 0, "first": 0.0, "last": 0.0}
@@ -148,7 +149,7 @@ def measure(command: list[str], mock: Mock | None = None, *, seconds: float = 30
         code=process.returncode,
         wall=ended - begun,
         cpu=usage.ru_utime + usage.ru_stime,
-        rss=max(peak.megabytes, usage.ru_maxrss / unit),
+        rss=peak.megabytes or usage.ru_maxrss / unit,  # ru_maxrss also counts the moment before exec, in a copy of us
         first=stats["first"] - begun,
         active=stats["last"] - stats["first"],
         stats=stats,

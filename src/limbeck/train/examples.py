@@ -41,10 +41,11 @@ class Example:
         return sum(self.trained)
 
 
-def check_rows(rows: Sequence[Row]) -> None:
+def check_rows(rows: Sequence[Row], *, responses: bool = True) -> None:
     """Refuse, in one sentence and before anything is loaded, rows that must not or can not be trained on.
 
-    Raises SealedError for evaluation rows and UsageError or InputError for the rest.
+    `responses` says whether each must have a response; without, prompts are enough. Raises SealedError for evaluation rows
+    and UsageError or InputError for the rest.
     """
     if not rows:
         raise UsageError(
@@ -60,7 +61,7 @@ def check_rows(rows: Sequence[Row]) -> None:
                 f"Row {row.id} still carries text that must be erased before training "
                 f"({_attached_by(row)}); put prompts.erase before this step."
             )
-        if not row.has_response or not (row.response.strip() or row.messages[-1].tool_calls):
+        if responses and not (row.has_response and (row.response.strip() or row.messages[-1].tool_calls)):
             raise InputError(
                 f"Row {row.id} has no response to train on: its last turn is not a written assistant turn. "
                 "Generate responses first, or map the column that holds them."
@@ -76,15 +77,24 @@ def _attached_by(row: Row) -> str:
 
 
 def encode(
-    rows: Sequence[Row], tokenizer: Any, stops: Collection[int], *, end: int, turns: Turns = "last", max_length: int = 0
+    rows: Sequence[Row],
+    tokenizer: Any,
+    stops: Collection[int],
+    *,
+    end: int,
+    turns: Turns = "last",
+    max_length: int = 0,
+    given: Sequence[int] | None = None,
 ) -> tuple[list[Example], dict[str, str]]:
     """Turn rows into examples; return them with the reasons, by row id, of the rows that can not become one.
 
     `stops` are the ids that end a turn at inference; `end` is appended where the template writes none. `turns` says
     whether the last assistant turn is trained on, or all of them (conversations with tools). `max_length` 0 is no limit;
-    longer rows are left out, never cut: a cut response has no end.
+    longer rows are left out, never cut: a cut response has no end. `given[i]`, where it is said, is how many first
+    messages of row i are the prompt: every assistant turn after them is trained on, whatever `turns` says.
     """
-    pieces = [_pieces(row, tokenizer, turns) for row in rows]
+    speaks = [_speaking(row, turns, given[i] if given else None) for i, row in enumerate(rows)]
+    pieces = [_pieces(row, tokenizer, turn) for row, turn in zip(rows, speaks, strict=True)]
     whole = _ids(tokenizer, ["".join(text for text, _ in parts) for parts in pieces])
     heads = _ids(tokenizer, [parts[0][0] for parts in pieces])
     examples: list[Example] = []
@@ -101,12 +111,23 @@ def encode(
     return examples, reasons
 
 
-def _pieces(row: Row, tokenizer: Any, turns: Turns) -> list[tuple[str, bool]]:
+def encode_prompts(rows: Sequence[Row], tokenizer: Any) -> list[tuple[int, ...]]:
+    """Return the token ids of each row's prompt, up to where the assistant begins to speak, as at inference."""
+    texts = [_render(tokenizer, [_turn(m) for m in row.prompt], _tools(row), speak=True) for row in rows]
+    return [tuple(ids) for ids in _ids(tokenizer, texts)]
+
+
+def _speaking(row: Row, turns: Turns, given: int | None) -> list[int]:
+    """Return the places of the assistant turns that are trained on."""
+    places = [i for i, m in enumerate(row.messages) if m.role == "assistant" and i >= (given or 0)]
+    return places if turns == "all" or given is not None else places[-1:]
+
+
+def _pieces(row: Row, tokenizer: Any, speaks: Sequence[int]) -> list[tuple[str, bool]]:
     """Cut the rendered conversation into text that is given and text that the assistant writes, in turn."""
     messages, tools = [_turn(m) for m in row.messages], _tools(row)
-    speaks = [i for i, m in enumerate(row.messages) if m.role == "assistant"]
     pieces, done = [], ""
-    for index in speaks if turns == "all" else speaks[-1:]:
+    for index in speaks:
         before = _render(tokenizer, messages[:index], tools, speak=True)
         after = _render(tokenizer, messages[: index + 1], tools, speak=False)
         if not before.startswith(done) or not after.startswith(before):

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from limbeck.core.errors import StepError
 from limbeck.train.checkpoint import load_checkpoint, save_checkpoint, seed_generators
@@ -33,6 +33,26 @@ if TYPE_CHECKING:
 
 Loss = Callable[[MicroBatch], "torch.Tensor"]
 """The loss of a micro-batch summed over its trained tokens."""
+
+
+class Stream(Protocol):
+    """Documents that are made while training goes on, such as the student's own writing, and what is measured on them."""
+
+    def take(self, update: int, planned: Sequence[int]) -> Sequence[Example]:
+        """Return the documents of an update, given the places that the plan has for it."""
+        ...
+
+    def noted(self) -> dict[str, float]:
+        """Return what a line of the curve says beside the loss, since the line before."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold for the stream to go on: plain values."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +85,7 @@ class Position:
     loss: float = 0.0
     """The summed loss since the last line of the curve."""
     count: int = 0
-    """The trained tokens since the last line of the curve."""
+    """What it is divided by, the trained tokens, since the last line of the curve."""
     first_loss: float | None = None
     last_loss: float | None = None
     curve_bytes: int = 0
@@ -86,6 +106,12 @@ class Training:
     pad: int
     device: str = "cpu"
     note: Callable[[int, int, str], None] = lambda done, total, note: None
+    stream: Stream | None = None
+    """Makes the documents of each update; None takes them from `examples`."""
+    split: Callable[[Sequence[Example]], list[list[list[Example]]]] | None = None
+    """Splits an update into micro-batches of rows of documents; None is by length (`packing.micro_batches`)."""
+    weigh: Callable[[Sequence[Example]], int] | None = None
+    """What the summed loss of an update is divided by; None counts the trained tokens."""
     at: Position = field(default_factory=Position)
     resumed_at: int = 0
     """The update at which a checkpoint was taken up; 0 where there was none."""
@@ -94,6 +120,8 @@ class Training:
         """Train from the newest checkpoint, or from the start, to the end of the plan."""
         seed_generators(self.settings.seed)
         saved = load_checkpoint(self.folder / "checkpoints", self.identity, self.model, self.optimizers)
+        if saved and self.stream is not None:
+            self.stream.restore(saved.pop("stream"))
         self.at = Position(**saved) if saved else Position()
         self.resumed_at = self.at.update
         self._cut_curve()
@@ -104,25 +132,37 @@ class Training:
         )
         self.model.train()
         for update in range(self.at.update, len(self.updates)):
-            self._update([self.examples[i] for i in self.updates[update]], update)
+            self._update(self._documents(update), update)
             self.at.update = update + 1
             self.at.seconds, self.at.cpu_seconds = time.monotonic() - clock, time.process_time() - cpu
             if self.at.update % self.settings.log_every == 0 or self.at.update == len(self.updates):
                 self._log()
             if self._due(last):
-                save_checkpoint(
-                    self.folder / "checkpoints", self.identity, self.model, self.optimizers, _plain(self.at)
-                )
+                save_checkpoint(self.folder / "checkpoints", self.identity, self.model, self.optimizers, self._state())
                 last = time.monotonic()
         return self.at
+
+    def _documents(self, update: int) -> Sequence[Example]:
+        planned = self.updates[update]
+        return self.stream.take(update, planned) if self.stream else [self.examples[i] for i in planned]
+
+    def _state(self) -> dict[str, Any]:
+        return _plain(self.at) | ({"stream": self.stream.state()} if self.stream else {})
+
+    def _rows(self, documents: Sequence[Example]) -> list[list[list[Example]]]:
+        if self.split:
+            return self.split(documents)
+        return micro_batches(documents, width=self.settings.width, micro_tokens=self.settings.micro_tokens)
 
     def _update(self, documents: Sequence[Example], update: int) -> None:
         import torch
 
         s = self.settings
-        count = sum(sum(e.trained[1:]) for e in documents)
+        # counted after the documents are made: a rollout's length is not known before (trl#5653)
+        trained = sum(sum(e.trained[1:]) for e in documents)
+        count = self.weigh(documents) if self.weigh else trained
         total = 0.0
-        for rows in micro_batches(documents, width=s.width, micro_tokens=s.micro_tokens):
+        for rows in self._rows(documents):
             loss = self.loss(collate(rows, self.pad, self.device))
             (loss / count).backward()  # type: ignore[no-untyped-call]
             total += loss.item()
@@ -136,7 +176,7 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         self.at.loss += total
         self.at.count += count
-        self.at.trained_tokens += count
+        self.at.trained_tokens += trained
         self.at.tokens += sum(len(e.ids) for e in documents)
 
     def _factor(self, update: int) -> float:
@@ -153,7 +193,8 @@ class Training:
         mean = self.at.loss / max(1, self.at.count)
         rate = self.settings.learning_rate * self._factor(self.at.update - 1)
         line = {"update": self.at.update, "loss": round(mean, 6), "lr": rate, "tokens": self.at.tokens}
-        text = json.dumps(line | {"seconds": round(self.at.seconds, 3)}) + "\n"
+        more = {name: round(value, 6) for name, value in self.stream.noted().items()} if self.stream else {}
+        text = json.dumps(line | more | {"seconds": round(self.at.seconds, 3)}) + "\n"
         with self._curve.open("a", encoding="utf-8") as file:
             file.write(text)
         self.at.curve_bytes += len(text.encode())

@@ -48,6 +48,8 @@ class MicroBatch:
     """True at the positions whose *next* token is trained on."""
     targets_T: torch.Tensor
     """Those next tokens, in the order in which `predicts_BS` selects."""
+    documents: tuple[Example, ...] = ()
+    """The documents in the order of their tokens: row by row, and within a row from left to right."""
 
 
 def plan(
@@ -144,6 +146,7 @@ def collate(rows: Sequence[Sequence[Example]], pad: int, device: str = "cpu") ->
         mask_B1SS=block_mask(torch.from_numpy(segments)).to(device) if packed else None,
         predicts_BS=predicts_BS.to(device),
         targets_T=nexts[predicts_BS].to(device),
+        documents=tuple(example for row in rows for example in row),
     )
 
 

@@ -53,6 +53,11 @@ class LoadedStudent:
     separable: bool
     packable: bool
 
+    @property
+    def width(self) -> int:
+        """How many logits the model has: its vocabulary with the padding."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
 
 def load_student(path: Path, *, chat_template: str = "") -> LoadedStudent:
     """Load the model and the tokenizer of a Hugging Face folder, check them and try them.
@@ -74,6 +79,24 @@ def load_student(path: Path, *, chat_template: str = "") -> LoadedStudent:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
     with _still(model):
         separable, packable = _separable(model, pad, device), _packable(model, pad, device)
+    return LoadedStudent(model, tokenizer, stops, end, pad, device, separable, packable)
+
+
+def load_teacher(path: Path) -> LoadedStudent:
+    """Load a model that is only read from: evaluation mode, no gradients; it needs no chat template. Raises InputError."""
+    if not (path / "config.json").is_file() or not any((path / name).is_file() for name in WEIGHTS):
+        raise InputError(f"{path} holds no model: a Hugging Face folder has config.json and model.safetensors.")
+    model, tokenizer = _read(path)
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    stops = _stops(model, tokenizer)
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(stops, default=0)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
+    with _still(model):
+        separable, packable = _separable(model, pad, device), _packable(model, pad, device)
+    model.eval().requires_grad_(False)
     return LoadedStudent(model, tokenizer, stops, end, pad, device, separable, packable)
 
 
@@ -187,19 +210,33 @@ def _windowed(config: Any) -> bool:
     return any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
 
 
+def predicting_states(student: LoadedStudent, batch: MicroBatch) -> torch.Tensor:
+    """Return the last hidden states of a separable model at the positions whose next token is trained on: [T, D]."""
+    states_BSD: torch.Tensor = student.model.base_model(**_given(batch)).last_hidden_state
+    return states_BSD[batch.predicts_BS]
+
+
+def predicting_logits(student: LoadedStudent, batch: MicroBatch) -> torch.Tensor:
+    """Return the logits at the positions whose next token is trained on: [T, V], no others where the model allows it."""
+    if student.separable:
+        logits_TV: torch.Tensor = student.model.get_output_embeddings()(predicting_states(student, batch))
+        return logits_TV
+    whole_BSV: torch.Tensor = student.model(**_given(batch)).logits
+    return whole_BSV[batch.predicts_BS]
+
+
+def _given(batch: MicroBatch) -> dict[str, Any]:
+    given: dict[str, Any] = {"input_ids": batch.ids_BS, "use_cache": False}
+    if batch.mask_B1SS is not None:
+        given |= {"attention_mask": batch.mask_B1SS, "position_ids": batch.positions_BS}
+    return given
+
+
 def summed_loss(student: LoadedStudent, batch: MicroBatch) -> torch.Tensor:
     """Return the cross-entropy of the trained tokens, summed, in float32; the caller divides by the whole update's count."""
     import torch.nn.functional as F
 
-    given = {"input_ids": batch.ids_BS, "use_cache": False}
-    if batch.mask_B1SS is not None:
-        given |= {"attention_mask": batch.mask_B1SS, "position_ids": batch.positions_BS}
-    if student.separable:
-        states = student.model.base_model(**given).last_hidden_state
-        logits_TV = student.model.get_output_embeddings()(states[batch.predicts_BS])
-    else:
-        logits_TV = student.model(**given).logits[batch.predicts_BS]
-    return F.cross_entropy(logits_TV.float(), batch.targets_T, reduction="sum")
+    return F.cross_entropy(predicting_logits(student, batch).float(), batch.targets_T, reduction="sum")
 
 
 def save_student(student: LoadedStudent, folder: Path) -> None:

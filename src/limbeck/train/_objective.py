@@ -1,0 +1,93 @@
+"""What distillation minimises on a micro-batch: a divergence from the teacher, or that and a reward.
+
+    loss            sum over tokens of D(student, teacher)
+    with a reward   sum over tokens of kl * D(student, teacher) - min(r A, clip(r) A)     r = q(token) / q when it was written
+
+A is the advantage of the document the token stands in. The ratio r is 1 when the rollouts are fresh (its gradient is then
+that of REINFORCE) and is clipped as in PPO (1707.06347) where the student has moved on since. The divergence is summed over
+the whole vocabulary at each token: an estimate from the sampled token alone has the same mean and much more noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from limbeck.train import losses
+from limbeck.train._prefixes import Tally, Written
+from limbeck.train.packing import MicroBatch
+from limbeck.train.student import LoadedStudent, predicting_logits, predicting_states
+
+CLIP = 0.2
+"""How far the ratio may be from 1 before a token stops pulling further."""
+
+
+@dataclass(slots=True)
+class Objective:
+    """The loss of a micro-batch, for one student and one teacher."""
+
+    student: LoadedStudent
+    teacher: LoadedStudent
+    options: dict[str, Any]
+    """The options of `losses.divergence`."""
+    rewarded: bool
+    kl: float
+    tally: Tally
+    lost: dict[str, float] = field(default_factory=dict)
+    """The mean mass outside of the shared vocabulary, of the last micro-batch, where there is a restriction."""
+
+    def loss(self, batch: MicroBatch) -> torch.Tensor:
+        """Return the summed loss of the trained tokens."""
+        if not self.rewarded:
+            return self._divergence(batch)
+        logits_TV = predicting_logits(self.student, batch).float()
+        loss = -_surrogate(logits_TV, batch)
+        if self.kl:
+            with torch.no_grad():
+                teacher_TV = predicting_logits(self.teacher, batch)
+            apart = losses.divergence(logits_TV, teacher_TV, batch.targets_T, reduction="sum", **self._options())
+            self.tally.divergence += apart.item()
+            loss = loss + self.kl * apart
+        self.tally.trained += len(batch.targets_T)
+        return loss
+
+    def _divergence(self, batch: MicroBatch) -> torch.Tensor:
+        if not (self.student.separable and self.teacher.separable):
+            with torch.no_grad():
+                teacher_TV = predicting_logits(self.teacher, batch)
+            student_TV = predicting_logits(self.student, batch)
+            return losses.divergence(student_TV, teacher_TV, batch.targets_T, reduction="sum", **self._options())
+        with torch.no_grad():
+            teacher_TD = predicting_states(self.teacher, batch)
+        heads = [m.model.get_output_embeddings() for m in (self.student, self.teacher)]
+        return losses.fused_divergence(
+            predicting_states(self.student, batch),
+            heads[0].weight,
+            teacher_TD,
+            heads[1].weight,
+            batch.targets_T,
+            student_bias=getattr(heads[0], "bias", None),
+            teacher_bias=getattr(heads[1], "bias", None),
+            reduction="sum",
+            **self._options(),
+        )
+
+    def _options(self) -> dict[str, Any]:
+        return self.options | ({"lost": self.lost} if self.options["shared"] is not None else {})
+
+
+def _surrogate(logits_TV: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """Return what the reward wants to be large: the advantages, weighed by how likely the tokens are now."""
+    scores_T = logits_TV.log_softmax(-1).gather(1, batch.targets_T[:, None])[:, 0]
+    advantages: list[float] = []
+    before: list[float] = []
+    for document in batch.documents:
+        assert isinstance(document, Written)
+        advantages += [document.advantage] * len(document.logprobs)
+        before += document.logprobs
+    ratio_T = (scores_T - torch.tensor(before, device=scores_T.device)).exp()
+    advantage_T = torch.tensor(advantages, device=scores_T.device)
+    clipped_T = ratio_T.clamp(1 - CLIP, 1 + CLIP)
+    return torch.minimum(ratio_T * advantage_T, clipped_T * advantage_T).sum()
