@@ -29,6 +29,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "answers_only": {"problems": 12, "samples": 2, "updates": 2, "test": 4},
     "explanation_tuning": {"problems": 12, "samples": 2, "epochs": 1.0, "test": 4},
     "lima_selection": {"problems": 16, "keep": 3},
+    "on_policy_distillation": {"problems": 12, "samples": 2, "updates": 2, "students": 1, "test": 4},
+    "preference": {"problems": 60, "samples": 4, "updates": 2, "students": 1, "test": 4},
     "quickstart": {"problems": 12, "samples": 2, "updates": 2, "students": 1, "test": 4},
     "rejection_sampling": {"samples": 2, "limit": 24},
     "s1_selection": {"problems": 9, "each": 2},
@@ -45,10 +47,10 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "select.pairs": [{"k": 2, "against": "random"}],
 }
 """Further options under which a step does something else with rows. No two ask the same: who asks first has the tokens."""
-BY_HAND = ("evaluate.curves", "train.quality")
+BY_HAND = ("curate.leaks", "evaluate.curves", "train.quality")
 """Artefacts that no shipped recipe makes: they are made by the driver, by the very code of the local backend."""
 ARTEFACTS = ("results.json", "outcomes.jsonl", "compare.json", "curves.json")
-NEEDS_WEIGHTS = ("score.reward", "score.quality")
+NEEDS_WEIGHTS = ("curate.semantic", "score.reward", "score.quality")
 """What can not run without weights that do not come with the package."""
 
 

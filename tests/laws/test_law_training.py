@@ -15,8 +15,11 @@ from limbeck.core.find import find_step, step_names
 from limbeck.core.row import new_row
 from limbeck.core.step import Each
 
-VERIFIERS = [n for n in step_names() if n.startswith("score.") and "validate" in vars(find_step(n))]
-TRAINERS = [n for n in step_names() if n.startswith("train.")]
+RULES = ("score.heuristics",)
+"""What writes a score for each of many rules; its own tests hold its gold."""
+VERIFIERS = [n for n in step_names() if n.startswith("score.") and n not in RULES and "validate" in vars(find_step(n))]
+TRAINERS = [n for n in step_names() if n.startswith("train.") and n != "train.quality"]
+"""What trains a language model; a classifier of quality reads prompts as they stand."""
 
 
 OPINIONS = ("score.judge", "score.process")

@@ -35,7 +35,7 @@ from limbeck.engine.stored import from_json, to_json
 APPLICATION_ID = 0x4C494D42  # "LIMB": tells our file from somebody else's database
 VERSION = 2
 GROUP = 1000
-LINGER = 0.002
+LINGER = 0.005
 """Seconds that a commit waits for company: every commit costs a flush to the disk, and no request waits for it."""
 RESERVE_BYTES = 8 << 20
 _PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"

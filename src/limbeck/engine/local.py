@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.core import models
 from limbeck.core.errors import LimbeckError, StepError, UsageError
 from limbeck.core.ledger import UNDER_WAY, Ledger, Total
 from limbeck.core.prices import price_of, told_unknown
@@ -394,7 +395,8 @@ class LocalRun:
     # -- the beginning and the end of a step -----------------------------------------------------------------------
 
     def begin(self, node: Node) -> None:
-        """Make a step's folder ready."""
+        """Make a step's folder ready, and tell the step where those are that it refers to."""
+        models.give(node.step, {name: self.artefact(name) for name in node.step.needs()})
         node.folder.begin(node.fingerprint)
         self.listen({"event": "step", "name": node.name, "state": "started"})
 

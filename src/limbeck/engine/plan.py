@@ -16,7 +16,7 @@ from limbeck.core.errors import UnknownName
 from limbeck.core.find import find_step
 from limbeck.core.fingerprint import code_version, digest
 from limbeck.core.recipe import Recipe, after_of
-from limbeck.core.step import STEP_PREFIX, Each, Source, Step
+from limbeck.core.step import STEP_PREFIX, Each, Make, Source, Step
 from limbeck.engine.answer import open_teacher
 from limbeck.engine.rundir import RunFolder, StepFolder
 
@@ -156,5 +156,7 @@ def _applied(step: Step) -> dict[str, str]:
 
 def _models(step: Step) -> list[Teacher]:
     fields = step.fields()
-    specs = [fields[name] for name in _MODEL_FIELDS if isinstance(fields.get(name), str) and fields[name]]
+    # a `model` is asked only by what makes or measures; elsewhere it is an encoder or the like, in words of its own
+    names = _MODEL_FIELDS if isinstance(step, Make) else _MODEL_FIELDS[:-1]
+    specs = [fields[name] for name in names if isinstance(fields.get(name), str) and fields[name]]
     return [open_teacher(spec) for spec in specs if not spec.startswith(STEP_PREFIX)]
