@@ -19,6 +19,7 @@ equal figures."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,12 +180,17 @@ def _reading(context: Sequence[Any], counted: Sequence[int]) -> Reading:
     return Reading((*context, *counted), len(context))
 
 
+# two steps in two threads may come here at once, and transformers' lazy modules are not made for that
+_IMPORTING = threading.Lock()
+
+
 def _loaded(folder: Path) -> tuple[Any, Any]:
     """Return model and tokenizer of a folder; only safetensors, no code that comes with a model. Raises UsageError."""
     try:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
+        with _IMPORTING:
+            import torch
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+            from transformers.utils import logging
     except ImportError:
         raise UsageError("Likelihoods need torch and transformers: pip install 'limbeck[train]'.") from None
     logging.disable_progress_bar()
