@@ -216,9 +216,11 @@ def test_the_budget_holds_for_all_machines_together_and_a_higher_one_goes_on(
     with pytest.raises(BudgetReached, match="--budget"):
         run_ray(recipe, tmp_path / "run", shard_rows=10, budget=0.12)
     stats = mock.stats()
-    spent = sum(t.usd + t.at_risk for t in read(tmp_path / "run" / "ledger.jsonl").values())
-    assert 0.06 < spent <= 0.12
-    assert spent == pytest.approx((stats["tokens_in"] * 10 + stats["tokens_out"] * 30) / 1e6)
+    totals = list(read(tmp_path / "run" / "ledger.jsonl").values())
+    known, at_risk = sum(t.usd for t in totals), sum(t.at_risk for t in totals)
+    charged = (stats["tokens_in"] * 10 + stats["tokens_out"] * 30) / 1e6
+    assert 0.06 < known + at_risk <= 0.12
+    assert known - 1e-9 <= charged <= known + at_risk + 1e-9
     job, _ = run_ray(recipe, tmp_path / "run", shard_rows=10, budget=5.0)
     assert mock.stats()["bought_twice"] == 0 and paid(job, "sample").answers == 100
 

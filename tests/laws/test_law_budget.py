@@ -102,7 +102,7 @@ def test_the_cap_holds_over_a_kill(tmp_path: Path) -> None:
         kill(process)
         sentence(bought.run(cap), 3)
         stats = mock.stats()
-        assert stats["lost"] > 20 and usd(stats) <= cap
+        assert stats["lost"] > 0 and usd(stats) <= cap
         lines = bought.ledger()
         known, risk = (sum(line[name] for line in lines) for name in ("usd", "at_risk"))
         worst = usd(stats, "worst_tokens")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.core.errors import UsageError
+from limbeck.core.loading import LOADING
 from limbeck.curate._contamination_evidence import Match
 from limbeck.curate._contamination_items import Item
 from limbeck.curate._contamination_search import Found, Search, pieces_of
@@ -50,15 +51,17 @@ class Encoder:
     def __init__(self, name: str) -> None:
         place = _minilm() if name == "minilm" else name
         try:
-            import torch
-            from transformers import AutoModel, AutoTokenizer
+            with LOADING:
+                import torch
+                from transformers import AutoModel, AutoTokenizer
         except ImportError as missing:
             raise UsageError(
                 f"embed={name} needs torch and transformers: pip install 'limbeck[train]' ({missing})."
             ) from None
         try:
-            self._tokens: Any = AutoTokenizer.from_pretrained(place)
-            self._model: Any = AutoModel.from_pretrained(place).eval()
+            with LOADING:
+                self._tokens: Any = AutoTokenizer.from_pretrained(place)
+                self._model: Any = AutoModel.from_pretrained(place).eval()
         except (OSError, ValueError) as problem:
             raise UsageError(f"The embedding model '{name}' can not be loaded: {problem}") from None
         self._torch = torch

@@ -8,25 +8,32 @@
 
 Concurrency follows what the endpoint accepts. It starts at 64 and doubles every round trip while nothing is turned away.
 When requests are turned away (429, 503, timeouts), the answers of one round are counted, and the limit becomes the share that
-was accepted: a server that takes 100 of 160 gets 100 from then on, and one that turns away 3 of 100 at random is slowed
-by 3 %, not by half. That is one decrease for a burst, however many requests it hits; what was sent before the
-decrease teaches nothing more. Growth after it is fast (an eighth each round) up to nine tenths of where it broke, and one
-place a round from there. A share that stays the same after the load was more than halved is not for the load: it becomes the
-noise that is expected, and the limit goes back. (The idea is TCP's: Jacobson 1988; AIMD as in Chiu and Jain 1989.)
+was accepted: a server that takes 100 of 160 gets 100 from then on. That is one decrease for a burst, however many requests it
+hits; what was sent before the decrease teaches nothing more. Growth after it is fast (an eighth each round) up to nine tenths
+of where it broke, and one place a round from there. (The idea is TCP's: Jacobson 1988; AIMD as in Chiu and Jain 1989.)
+
+Some servers turn requests away at random, whatever the load; to slow down for that is to lose time for nothing. So the first
+time that a share of requests is turned away (and each fourth time after) a `Trial` asks at half of what the server seems to
+take, until a sequential test (Wald 1945) knows: if as many are turned away as before, that share is noise and the limit goes
+back; else it was the load.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 from limbeck.core.errors import UsageError
 
 START = 64
 LONGEST_PAUSE = 120.0
+TRIAL_EVERY = 4
+"""Of so many times that a share is turned away, the first is put to a trial: a verdict may be wrong, or out of date."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +71,9 @@ class Gate:
         self._decreased = 0.0
         self._noise = 0.0
         """The share that is turned away whatever the load."""
-        self._broke_at: tuple[float, float] | None = None
-        """The limit, and the share turned away, at the first of the decreases that follow each other."""
+        self._trial: Trial | None = None
+        self._breaks = 0
+        """How often too large a share was turned away."""
         self._accepted = self._turned_away = 0
         self._open_at = 0.0
         self._requests = _Rate(limits.rpm)
@@ -106,6 +114,9 @@ class Gate:
         if sent < self._decreased:
             return
         self._accepted += 1
+        if self._trial is not None:
+            self._judge(self._trial, False)
+            return
         if self.in_flight + 1 >= int(self.limit):  # only a full gate shows that more would be taken
             self._grow()
         self._weigh()
@@ -115,9 +126,12 @@ class Gate:
         if sent < self._decreased:
             return
         self._turned_away += 1
+        if self._trial is not None:
+            self._judge(self._trial, True)
         if retry_after and self._turned_away >= 3 and self._turned_away > self._accepted:
             self.pause(retry_after)
-        self._weigh()
+        if self._trial is None:
+            self._weigh()
 
     def pause(self, seconds: float) -> None:
         """Let nobody enter for so long, at most two minutes."""
@@ -149,26 +163,38 @@ class Gate:
         refused_all = self._turned_away >= 8 and not self._accepted
         if seen < self.limit and not refused_all:
             return
-        share = self._turned_away / seen
-        if share > 2 * self._noise + 0.02:
-            self._decrease(share)
+        share, spread = self._turned_away / seen, math.sqrt(self._noise * (1.0 - self._noise) / seen)
+        if share <= self._noise + 0.02 + 3.0 * spread:
+            self._noise += 0.1 * min(0.0, share - self._noise)  # never up: it would follow the load, step by step
+        elif share <= 0.4 and self.limit >= 8 and self._breaks % TRIAL_EVERY == 0:
+            self._breaks += 1
+            self._trial = Trial(self.limit, share)
+            self._lower_to(self._trial.limit)
         else:
-            self._noise += 0.1 * (share - self._noise)
-            self._broke_at = None if share == 0.0 else self._broke_at
+            self._decrease(share)
         self._accepted = self._turned_away = 0
 
+    def _judge(self, trial: Trial, turned_away: bool) -> None:
+        verdict = trial.learn(turned_away)
+        if verdict == "noise":
+            self._noise, self.limit = trial.share, min(trial.broke_at, self._most)
+        elif verdict == "load":
+            self._ceiling = trial.capacity
+            self._lower_to(0.9 * trial.capacity)
+        elif verdict == "worse":
+            self._decrease(1.0)
+        if verdict:
+            self._trial = None
+            self._accepted = self._turned_away = 0
+            self._wake()
+
     def _decrease(self, share: float) -> None:
-        if self._broke_at is not None:
-            limit, before = self._broke_at
-            capacity = limit * (1.0 - before)
-            if_load = max(0.0, 1.0 - capacity / self.limit)  # what a server of that capacity turns away now
-            if self.limit <= 0.4 * limit and abs(share - before) < abs(share - if_load):
-                self._noise, self.limit, self._broke_at = share, limit, None
-                return
-        if self._broke_at is None:
-            self._broke_at = (self.limit, share)
+        self._breaks += 1
         self._ceiling = max(self.limit, 1.0)
-        self.limit = max(1.0, self.limit * max(0.5, 1.0 - share))
+        self._lower_to(self.limit * max(0.5, 1.0 - share))
+
+    def _lower_to(self, limit: float) -> None:
+        self.limit = max(1.0, min(limit, self._most))
         self._decreased = time.monotonic()
 
     def _free(self) -> bool:
@@ -196,6 +222,47 @@ class Gate:
     def _ring(self) -> None:
         self._timer = None
         self._wake()
+
+
+class Trial:
+    """Whether a share of requests is turned away for the load or at random: ask for less, and see whether it falls.
+
+    >>> trial = Trial(64.0, 0.25)               # at 64 requests under way one of four was turned away
+    >>> trial.capacity, trial.limit             # so the server takes 48, if it is the load; 24 it should take with ease
+    (48.0, 24.0)
+    >>> [trial.learn(turned_away=True) for _ in range(2)]
+    ['', 'noise']
+    """
+
+    RARE = 0.003
+    """The share that a server turns away which is not at its limit."""
+    SURE = math.log(50.0)
+    """How many times likelier one of the two has to be."""
+
+    def __init__(self, broke_at: float, share: float) -> None:
+        self.broke_at = broke_at
+        self.capacity = broke_at * (1.0 - share)
+        self.limit = max(1.0, 0.5 * self.capacity)
+        self._expected = max(share, 2 * self.RARE)
+        self._likelier = 0.0
+        self._seen = self._turned_away = 0
+
+    @property
+    def share(self) -> float:
+        """The share that was turned away before and during the trial: the round before it counts as many requests as it had."""
+        return (self._turned_away + self._expected * self.broke_at) / (self._seen + self.broke_at)
+
+    def learn(self, turned_away: bool) -> Literal["", "noise", "load", "worse"]:
+        """Count one request; return the verdict, once there is one. It is `worse` where more than half are turned away."""
+        self._seen += 1
+        self._turned_away += turned_away
+        if self._turned_away >= 8 and self._turned_away > 0.5 * self._seen:
+            return "worse"
+        before, rare = (self._expected, self.RARE) if turned_away else (1.0 - self._expected, 1.0 - self.RARE)
+        self._likelier += math.log(before / rare)
+        if self._likelier > self.SURE and self._turned_away > 1:  # one alone may be a coincidence
+            return "noise"
+        return "load" if self._likelier < -self.SURE else ""
 
 
 class _Rate:

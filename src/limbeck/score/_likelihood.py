@@ -19,13 +19,13 @@ equal figures."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from limbeck.core.errors import UsageError
+from limbeck.core.loading import LOADING
 from limbeck.core.row import Row
 
 Template = Literal["chat", "plain"]
@@ -180,14 +180,10 @@ def _reading(context: Sequence[Any], counted: Sequence[int]) -> Reading:
     return Reading((*context, *counted), len(context))
 
 
-# two steps in two threads may come here at once, and transformers' lazy modules are not made for that
-_IMPORTING = threading.Lock()
-
-
 def _loaded(folder: Path) -> tuple[Any, Any]:
     """Return model and tokenizer of a folder; only safetensors, no code that comes with a model. Raises UsageError."""
     try:
-        with _IMPORTING:
+        with LOADING:
             import torch
             from transformers import AutoModelForCausalLM, AutoTokenizer
             from transformers.utils import logging
@@ -195,10 +191,11 @@ def _loaded(folder: Path) -> tuple[Any, Any]:
         raise UsageError("Likelihoods need torch and transformers: pip install 'limbeck[train]'.") from None
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
+        with LOADING:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            )
     except (OSError, ValueError, KeyError) as problem:
         raise UsageError(f"{folder} holds no causal language model: {str(problem).splitlines()[0]}") from None
     if not tokenizer.is_fast:

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import Field
 
 from limbeck.core.errors import UsageError
+from limbeck.core.loading import LOADING
 from limbeck.core.row import Row
 from limbeck.core.step import Whole
 
@@ -69,8 +70,9 @@ class Reward(Whole):
 def _loaded(where: str) -> tuple[Any, Any]:
     """Return model and tokenizer. Raises UsageError where there is no such model, or it has not one output."""
     try:
-        import torch
-        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+        with LOADING:
+            import torch
+            from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
     except ImportError:
         raise UsageError("score.reward needs torch and transformers: pip install 'limbeck[train]'.") from None
     path = str(Path(where).expanduser())
@@ -79,9 +81,10 @@ def _loaded(where: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         if config.num_labels != 1:
             raise UsageError(f"{where} has {config.num_labels} outputs; a reward model for score.reward has one.")
-        model = AutoModelForSequenceClassification.from_pretrained(
-            path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
+        with LOADING:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            )
     except (OSError, ValueError) as problem:
         if isinstance(problem, UsageError):
             raise

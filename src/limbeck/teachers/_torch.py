@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.core.loading import LOADING
+
 Array = NDArray[Any]
 
 EXACT = 300_000_000
@@ -25,13 +27,14 @@ class Torch:
     joins = False
 
     def __init__(self, folder: Path) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
+        with LOADING:
+            import torch
+            from transformers import AutoModelForCausalLM
+            from transformers.utils import logging
 
-        logging.disable_progress_bar()
+            logging.disable_progress_bar()
+            loaded = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
         self._model: Any = loaded.eval().requires_grad_(False).to(self._device)
         config = self._model.config.get_text_config()
         self.context: int = getattr(config, "max_position_embeddings", None) or 1 << 20

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.errors import EndpointError, RefusedError
+from limbeck.core.loading import LOADING
 
 
 class Words:
@@ -100,9 +101,10 @@ def _tokenizer(folder: Path) -> Any:
         loaded.no_padding()
         loaded.no_truncation()
         return loaded
-    from transformers import AutoTokenizer
+    with LOADING:
+        from transformers import AutoTokenizer
 
-    slow = AutoTokenizer.from_pretrained(str(folder))
+        slow = AutoTokenizer.from_pretrained(str(folder))
     if getattr(slow, "backend_tokenizer", None) is None:
         raise EndpointError(f"The tokenizer in {folder} has no tokenizer.json and can not be turned into one.")
     return slow.backend_tokenizer

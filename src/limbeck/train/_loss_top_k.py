@@ -12,6 +12,7 @@ that by the bucket, times the token's share of it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -34,6 +35,8 @@ class TopK:
     """-1 where a row has fewer than k."""
     bucket: bool
     student_temperature: float = 1.0
+    doubtful: float = -torch.inf
+    """Up to this logarithm the teacher's bucket may hold nothing."""
 
     def __call__(self, student_CV: torch.Tensor, start: int, stop: int, gradient: bool) -> torch.Tensor:
         """Return the divergence of each row and leave its gradient in `student_CV`."""
@@ -61,6 +64,11 @@ class TopK:
         most = rest.amax(-1, keepdim=True)
         outside = rest.sub_(most).exp_().sum(-1, keepdim=True)
         student = torch.cat([picked, outside.log() + most], 1) if self.bucket else picked
+        if (
+            self.bucket
+        ):  # a student that rules the rest out may well be right about a teacher's rest that is but rounding
+            nothing = (student[:, -1] <= FLOOR) & (teacher_RK[:, -1] <= self.doubtful)
+            teacher_RK[:, -1].masked_fill_(nothing, -torch.inf)
         values = divergence_rows(self.formula, student, teacher_RK, gradient)
         if gradient:
             k = places.shape[1]
@@ -92,7 +100,18 @@ def teacher_of(
         return known.to(dtype)
     if tail == "full":
         return torch.cat([known, torch.full_like(known[:, :1], -torch.inf)], 1).to(dtype)
-    least = torch.finfo(log_probs_RK.dtype if log_probs_RK.dtype == torch.float64 else torch.float32).eps
     rest = -torch.expm1(known.logsumexp(-1, keepdim=True))
     all_named = (ids_RK >= 0).sum(-1, keepdim=True) >= vocabulary
-    return torch.cat([known, rest.clamp_min(least).log().masked_fill(all_named, -torch.inf)], 1).to(dtype)
+    return torch.cat(
+        [known, rest.clamp_min(0).log().clamp_min(least_of(log_probs_RK)).masked_fill(all_named, -torch.inf)], 1
+    ).to(dtype)
+
+
+def least_of(log_probs_RK: torch.Tensor) -> float:
+    """Return the logarithm of the least rest that can be told from 0: log-probabilities are known to their last bit."""
+    return math.log(torch.finfo(torch.float64 if log_probs_RK.dtype == torch.float64 else torch.float32).eps)
+
+
+def doubtful(log_probs_RK: torch.Tensor) -> float:
+    """Return the logarithm of the largest rest that may be nothing but the rounding of k probabilities and of their sum."""
+    return least_of(log_probs_RK) + math.log(log_probs_RK.shape[-1] + 2)

@@ -51,7 +51,7 @@ from limbeck.train._loss_options import (
 from limbeck.train._loss_rows import Reduction, Rows
 from limbeck.train._loss_sampled import Estimator, estimate
 from limbeck.train._loss_tokenizers import Sorted, Span, align, span_sums
-from limbeck.train._loss_top_k import Tail, TopK, teacher_of
+from limbeck.train._loss_top_k import Tail, TopK, doubtful, teacher_of
 
 __all__ = [
     "align",
@@ -207,7 +207,7 @@ def top_k_divergence(
     ids = rows.take(teacher_ids, "teacher_ids").long()
     known = rows.take(teacher_log_probs, "teacher_log_probs")
     teacher = teacher_of(known, ids, tail, teacher_temperature, student_logits.shape[-1], dtype)
-    kernel = TopK(options, teacher, ids, tail != "renormalise", student_temperature)
+    kernel = TopK(options, teacher, ids, tail != "renormalise", student_temperature, doubtful(known))
     return from_logits(student_logits, rows, kernel, dtype)
 
 
@@ -240,7 +240,7 @@ def fused_top_k_divergence(
     ids = rows.take(teacher_ids, "teacher_ids").long()
     known = rows.take(teacher_log_probs, "teacher_log_probs")
     teacher = teacher_of(known, ids, tail, teacher_temperature, len(student_head), dtype)
-    kernel = TopK(options, teacher, ids, tail != "renormalise", student_temperature)
+    kernel = TopK(options, teacher, ids, tail != "renormalise", student_temperature, doubtful(known))
     size = chunk_size(chunk, student_head)
     return from_hidden(student_hidden, student_head, student_bias, rows, kernel, chunk=size, dtype=dtype)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.core.errors import InputError, UsageError
+from limbeck.core.loading import LOADING
 from limbeck.train.examples import Example
 from limbeck.train.packing import MicroBatch, collate
 
@@ -101,14 +102,16 @@ def load_teacher(path: Path) -> LoadedStudent:
 
 
 def _read(path: Path) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    with LOADING:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        with LOADING:
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"The student in {path} can not be loaded: {str(error).splitlines()[0]}") from error
     return model, tokenizer
