@@ -57,7 +57,7 @@ def write_prompts(path: Path, count: int) -> None:
 def ours(url: str, prompts: Path, folder: Path) -> list[str]:
     """Return the command of our client."""
     words = ["--prompts", str(prompts), "--teacher", f"openai:m@{url}", "--out", str(folder / "run"), "--quiet"]
-    return [sys.executable, "-m", "limbeck.cli", "run", str(HERE / "client_recipe.py"), *words]
+    return [sys.executable, "-m", "limbeck", "run", str(HERE / "client_recipe.py"), *words]
 
 
 def interpreter(name: str) -> str | None:

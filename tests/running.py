@@ -16,7 +16,7 @@ import pytest
 from limbeck.core.row import Row
 
 PARTS = Path(__file__).resolve().parent / "engine" / "engine_parts.py"
-COMMAND = [sys.executable, "-m", "limbeck.cli"]
+COMMAND = [sys.executable, "-m", "limbeck"]
 
 
 def limbeck(*words: object, cwd: Path, seconds: float = 90, **environment: str) -> subprocess.CompletedProcess[str]:

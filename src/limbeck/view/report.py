@@ -54,12 +54,15 @@ def render(run: Run) -> str:
     """Return the page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from limbeck.view._page import PageCache
+
     environment = Environment(
         loader=FileSystemLoader(STATIC),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=PageCache(STATIC),
     )
     for name in ("count", "percent", "points", "duration", "money", "brief", "short", "counted", "listed", "opening"):
         environment.filters[name] = getattr(numbers, name)
