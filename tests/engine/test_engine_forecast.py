@@ -22,9 +22,9 @@ from limbeck import api
 from limbeck.core.errors import BudgetReached
 from limbeck.core.recipe import Recipe
 from limbeck.curate.exact import Exact
-from limbeck.engine._forecast_time import Asked, asked
-from limbeck.engine._forecast_totals import Span, Stratum, drawn, draws_to_pass, student, total
-from limbeck.engine._forecast_watch import choose
+from limbeck.engine.forecast.time import Asked, asked
+from limbeck.engine.forecast.totals import Span, Stratum, drawn, draws_to_pass, student, total
+from limbeck.engine.forecast.watch import choose
 from limbeck.engine.limits import Limits
 from limbeck.generate.sample import Sample
 from limbeck.score.math import Math

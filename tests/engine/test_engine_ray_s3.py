@@ -14,7 +14,7 @@ from clusters import Mock, load, paid, rows_of, run_local, run_ray, write_prompt
 from limbeck import Recipe, api
 from limbeck.core.errors import StorageError, UsageError
 from limbeck.core.find import find_step
-from limbeck.engine.store import Folder, Store, open_store
+from limbeck.engine.cluster.store import Folder, Store, open_store
 from running import PARTS
 
 pytestmark = clusters.GROUP

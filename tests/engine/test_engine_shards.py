@@ -19,16 +19,16 @@ from limbeck.core.find import find_step
 from limbeck.core.ledger import Total
 from limbeck.core.row import Usage, from_table, new_row, to_table
 from limbeck.core.step import Whole
-from limbeck.engine._ray_lease import LeaseLedger
-from limbeck.engine._ray_merge import Merge, in_order
-from limbeck.engine._ray_till import Report, Till
-from limbeck.engine._ray_whole import bucket_of, gather, pieces, positions, scatter
-from limbeck.engine._shard_log import Line, ShardLog, harvest
 from limbeck.engine.cache import Cache
+from limbeck.engine.cluster.buckets import bucket_of, gather, pieces, positions, scatter
+from limbeck.engine.cluster.lease import LeaseLedger
+from limbeck.engine.cluster.log import Line, ShardLog, harvest
+from limbeck.engine.cluster.merge import Merge, in_order
+from limbeck.engine.cluster.shards import Work, put_input, read_table
+from limbeck.engine.cluster.store import Folder
+from limbeck.engine.cluster.till import Report, Till
 from limbeck.engine.limits import Limits
 from limbeck.engine.rundir import RowWriter
-from limbeck.engine.shards import Work, put_input, read_table
-from limbeck.engine.store import Folder
 
 REPLY = Answer(text="5", tokens_out=1, usage=Usage(tokens_in=3, tokens_out=1, usd=0.01))
 PAID = Total(calls=1, answers=1, tokens_in=3, tokens_out=1, usd=0.01)
@@ -211,7 +211,7 @@ def test_what_nobody_waits_for_any_more_is_stored_and_told_all_the_same(store: F
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_torn_line(store: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    import limbeck.engine._shard_log as module
+    import limbeck.engine.cluster.log as module
 
     async def go() -> None:
         log = ShardLog(store, "51bc", "a1")

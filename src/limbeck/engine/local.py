@@ -107,8 +107,8 @@ class LocalRun:
         """Bring what a killed run on a cluster has bought into the cache, before the ledger asks what was spent."""
         shards = self.folder.path / ".shards"
         if (shards / "log").is_dir():
-            from limbeck.engine._shard_log import harvest
-            from limbeck.engine.store import open_store
+            from limbeck.engine.cluster.log import harvest
+            from limbeck.engine.cluster.store import open_store
 
             await harvest(open_store(shards), self.cache, shards / "harvested.json")
 

@@ -67,7 +67,7 @@ def nodes(recipe: Recipe, folder: RunFolder) -> dict[str, Node]:
     for index, step in enumerate(recipe.resolved(), start=1):
         inputs = {name: found[name].fingerprint for name in (*after_of(step), *step.needs())}
         models = _identities(step)
-        own = {"step": step.fingerprint(), "inputs": inputs, "models": models, "applies": _applied(step)}
+        own = {"step": step.fingerprint(), "inputs": inputs, "models": models, "applies": applied(step)}
         found[step.name] = Node(index, step, folder.step(index, step.name), digest(own), inputs, models)
     return found
 
@@ -144,7 +144,7 @@ def _identities(step: Step) -> list[str]:
     return [teacher.identity for teacher in _models(step)]
 
 
-def _applied(step: Step) -> dict[str, str]:
+def applied(step: Step) -> dict[str, str]:
     """Return the code versions of the steps that fields such as `verifier="score.math"` name."""
     named = [v for v in step.fields().values() if isinstance(v, str) and _STEP_NAME.fullmatch(v)]
     found = {}

@@ -10,7 +10,7 @@ does. What comes back is written, in the order of the rows, into the very files 
 status, export and resume do not know the difference, and a run begun with one backend can be finished with the other.
 
 Committed shards, and the logs of what was paid for, lie in `.shards/` of the run folder (or `shards/` of its address); see
-`engine.shards`. Budget and limits of the whole cluster are kept by the till; see `engine._ray_till`.
+`engine.cluster.shards`. Budget and limits of the whole cluster are kept by the till; see `engine.cluster.till`.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from limbeck.core.ledger import UNDER_WAY, Total
 from limbeck.core.recipe import Recipe
 from limbeck.core.row import Row, to_table
 from limbeck.core.step import Each, Source, Whole
-from limbeck.engine._ray_client import Client
-from limbeck.engine._ray_cluster import Cluster
-from limbeck.engine._ray_lease import LeaseLedger
-from limbeck.engine._ray_merge import Merge, in_order
-from limbeck.engine._ray_mirror import files_of, mirrored, pull, push
-from limbeck.engine._ray_tasks import Job, Place, Spec, run_chain, run_gather, run_scatter
-from limbeck.engine._ray_till import Call, State, TillLost
-from limbeck.engine._ray_watch import Overview
-from limbeck.engine._ray_whole import MOST_BUCKETS, Piece, parts, pieces
-from limbeck.engine._shard_log import harvest
 from limbeck.engine.cache import default_path
+from limbeck.engine.cluster.buckets import MOST_BUCKETS, Piece, parts, pieces
+from limbeck.engine.cluster.client import Client
+from limbeck.engine.cluster.lease import LeaseLedger
+from limbeck.engine.cluster.log import harvest
+from limbeck.engine.cluster.machines import Cluster
+from limbeck.engine.cluster.merge import Merge, in_order
+from limbeck.engine.cluster.mirror import files_of, mirrored, pull, push
+from limbeck.engine.cluster.overview import Overview
+from limbeck.engine.cluster.shards import FOLDER, ROWS, Manifest, Shard, Work, put_input, read_table, unit_print
+from limbeck.engine.cluster.store import Store, is_url, open_store
+from limbeck.engine.cluster.tasks import Job, Place, Spec, run_chain, run_gather, run_scatter
+from limbeck.engine.cluster.till import Call, State, TillLost
 from limbeck.engine.local import Listener, LocalRun
 from limbeck.engine.plan import Node
 from limbeck.engine.rundir import RowWriter
-from limbeck.engine.shards import FOLDER, ROWS, Manifest, Shard, Work, put_input, read_table, unit_print
-from limbeck.engine.store import Store, is_url, open_store
 from limbeck.engine.threads import in_thread
 from limbeck.engine.watch import Watch
 

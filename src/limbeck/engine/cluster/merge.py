@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from limbeck.core.row import schema
+from limbeck.engine.cluster.shards import missing
+from limbeck.engine.cluster.store import Store
 from limbeck.engine.rundir import BATCH, RowWriter, short_reason, storing
-from limbeck.engine.shards import missing
-from limbeck.engine.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from limbeck.engine._ray_lease import LeaseLedger
-from limbeck.engine._ray_till import Call, State, Steps
-from limbeck.engine.shards import Manifest
+from limbeck.engine.cluster.lease import LeaseLedger
+from limbeck.engine.cluster.shards import Manifest
+from limbeck.engine.cluster.till import Call, State, Steps
 from limbeck.engine.watch import EVERY
 
 if TYPE_CHECKING:

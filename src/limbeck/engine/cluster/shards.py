@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.errors import StorageError
 from limbeck.core.fingerprint import digest
-from limbeck.engine.plan import _applied as applied
+from limbeck.engine.cluster.store import Store
+from limbeck.engine.plan import applied
 from limbeck.engine.rundir import BATCH
-from limbeck.engine.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,7 +5,7 @@
     open_store("s3://bucket/first/shards")      an object store, through fsspec; one put is one whole object
 
 Names within a store are relative, with slashes: `chains/9f3a…/51bc….json`. Both kinds do the same six things. What an
-object store can not do is append, so a log there is made of numbered segments (see `engine.shards`).
+object store can not do is append, so a log there is made of numbered segments (see `engine.cluster.shards`).
 """
 
 from __future__ import annotations

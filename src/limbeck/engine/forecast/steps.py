@@ -13,9 +13,9 @@ from typing import Any
 from limbeck.core.find import find_teacher, teacher_names
 from limbeck.core.recipe import after_of
 from limbeck.core.step import Each, Source, Step, Whole
-from limbeck.engine._forecast_time import Asked, asked
-from limbeck.engine._forecast_totals import Span, Stratum, total
-from limbeck.engine._forecast_watch import Root, Seen, Watch
+from limbeck.engine.forecast.time import Asked, asked
+from limbeck.engine.forecast.totals import Span, Stratum, total
+from limbeck.engine.forecast.watch import Root, Seen, Watch
 from limbeck.engine.limits import Limits
 from limbeck.engine.plan import Node
 

@@ -24,8 +24,8 @@ from typing import Any
 
 from limbeck.core.errors import StorageError
 from limbeck.core.ledger import Total
-from limbeck.engine._shard_log import Bought, Line, bring
 from limbeck.engine.cache import Cache
+from limbeck.engine.cluster.log import Bought, Line, bring
 from limbeck.engine.limits import Limits
 from limbeck.engine.stored import to_json
 

@@ -27,8 +27,8 @@ from limbeck.core.ask import Answer
 from limbeck.core.errors import LimbeckError, StorageError
 from limbeck.core.ledger import FIELDS, Total
 from limbeck.engine.cache import Cache
+from limbeck.engine.cluster.store import Folder, Store
 from limbeck.engine.rundir import storing, write_text
-from limbeck.engine.store import Folder, Store
 from limbeck.engine.stored import from_json, to_json
 
 Bought = tuple[str, int, str]

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from limbeck.engine._forecast_totals import Span
+from limbeck.engine.forecast.totals import Span
 from limbeck.engine.limits import Limits
 
 LEAST_TO_RATE = 8

@@ -23,11 +23,11 @@ from typing import Any
 from limbeck.core.prices import price_of, table_version, told_unknown
 from limbeck.core.recipe import Recipe
 from limbeck.core.step import Whole
-from limbeck.engine._forecast_first import Stopping, stopping
-from limbeck.engine._forecast_steps import Pilot, Spans
-from limbeck.engine._forecast_totals import Span
-from limbeck.engine._forecast_watch import Watch
 from limbeck.engine.estimate import Estimate, Plan
+from limbeck.engine.forecast.first import Stopping, stopping
+from limbeck.engine.forecast.steps import Pilot, Spans
+from limbeck.engine.forecast.totals import Span
+from limbeck.engine.forecast.watch import Watch
 from limbeck.engine.limits import Limits
 from limbeck.engine.local import LocalRun
 

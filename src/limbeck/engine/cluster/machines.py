@@ -20,8 +20,8 @@ from typing import Any
 
 from limbeck.core import errors
 from limbeck.core.errors import EndpointError, StepError, UsageError
-from limbeck.engine._ray_tasks import Job, Outcome
-from limbeck.engine._ray_till import LOST, Call, Till
+from limbeck.engine.cluster.tasks import Job, Outcome
+from limbeck.engine.cluster.till import LOST, Call, Till
 
 RETRIES = 5
 """How often a task is done again because its machine or its process has died."""

@@ -15,8 +15,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from limbeck.core.errors import LimbeckError
-from limbeck.engine._ray_till import Call
-from limbeck.engine._shard_log import ShardLog
+from limbeck.engine.cluster.log import ShardLog
+from limbeck.engine.cluster.till import Call
 
 GATHER = 0.002
 """Seconds in which claims are gathered into one call."""

@@ -6,7 +6,7 @@
 
 Where a recipe samples n answers to each prompt and `select.until_pass` then keeps the first that passes, the pilot knows for
 each prompt how many of its n passed. The expected number of draws is averaged over all orders of the samples, so that it is
-right for prompts of different difficulty (see `_forecast_totals.draws_to_pass`); so are the tokens, because answers that pass
+right for prompts of different difficulty (see `totals.draws_to_pass`); so are the tokens, because answers that pass
 are often shorter. One by one each draw is a request of its own and pays for the prompt again, and a judge between sampling and
 selection sees only what is drawn.
 """
@@ -21,9 +21,9 @@ from limbeck.core.prices import price_of
 from limbeck.core.recipe import after_of
 from limbeck.core.row import Row
 from limbeck.core.step import Each, Source
-from limbeck.engine._forecast_steps import Pilot, Spans
-from limbeck.engine._forecast_totals import Span, drawn, draws_to_pass
-from limbeck.engine._forecast_watch import Root, Seen
+from limbeck.engine.forecast.steps import Pilot, Spans
+from limbeck.engine.forecast.totals import Span, drawn, draws_to_pass
+from limbeck.engine.forecast.watch import Root, Seen
 from limbeck.engine.plan import Node
 from limbeck.engine.rundir import read_rows
 

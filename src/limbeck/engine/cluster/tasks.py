@@ -24,15 +24,15 @@ from limbeck.core.find import find_step
 from limbeck.core.fingerprint import digest
 from limbeck.core.row import Row, from_table, to_table
 from limbeck.core.step import Each, Step, Whole
-from limbeck.engine._ray_client import Client, Halted
-from limbeck.engine._ray_lease import LeaseLedger
-from limbeck.engine._ray_mirror import fetched
-from limbeck.engine._ray_till import Call, TillLost
-from limbeck.engine._ray_whole import Piece, gather, scatter
-from limbeck.engine._shard_log import ShardLog
+from limbeck.engine.cluster.buckets import Piece, gather, scatter
+from limbeck.engine.cluster.client import Client, Halted
+from limbeck.engine.cluster.lease import LeaseLedger
+from limbeck.engine.cluster.log import ShardLog
+from limbeck.engine.cluster.mirror import fetched
+from limbeck.engine.cluster.shards import Shard, Work, new_attempt, read_table
+from limbeck.engine.cluster.store import Folder, open_store
+from limbeck.engine.cluster.till import Call, TillLost
 from limbeck.engine.rundir import disk_at_fault, short_reason, storage_error
-from limbeck.engine.shards import Shard, Work, new_attempt, read_table
-from limbeck.engine.store import Folder, open_store
 from limbeck.engine.stream import Chain
 
 Outcome = dict[str, Any]

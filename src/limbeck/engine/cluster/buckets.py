@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.row import from_table, schema
 from limbeck.core.step import Whole
-from limbeck.engine._ray_merge import PLACE
-from limbeck.engine.shards import Manifest, Shard, Work, missing, read_table
-from limbeck.engine.store import Store
+from limbeck.engine.cluster.merge import PLACE
+from limbeck.engine.cluster.shards import Manifest, Shard, Work, missing, read_table
+from limbeck.engine.cluster.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

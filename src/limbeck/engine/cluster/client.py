@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 from limbeck.core.ask import Answer, Ask, Teacher
 from limbeck.core.errors import LimbeckError
-from limbeck.engine._ray_claims import GATHER, Claims
-from limbeck.engine._ray_lease import LeaseLedger
-from limbeck.engine._ray_till import LOST, Call, Grant, Report, Steps, TillLost
-from limbeck.engine._shard_log import Line, ShardLog
 from limbeck.engine.answer import Answerer
+from limbeck.engine.cluster.claims import GATHER, Claims
+from limbeck.engine.cluster.lease import LeaseLedger
+from limbeck.engine.cluster.log import Line, ShardLog
+from limbeck.engine.cluster.till import LOST, Call, Grant, Report, Steps, TillLost
 from limbeck.engine.endpoint import Endpoint
 from limbeck.engine.limits import Limits
 
@@ -133,11 +134,9 @@ class Client:
     async def beat_forever(self) -> None:
         """Beat until cancelled, sooner when there is something to say. Raises when the till is gone."""
         while True:
-            try:
+            with suppress(TimeoutError):  # nothing to say: the beat comes all the same
                 await asyncio.wait_for(self._poked.wait(), BEAT)
                 await asyncio.sleep(GATHER)
-            except TimeoutError:
-                pass
             if await self._beat():  # others hold the money: ask again, but not at once
                 await asyncio.sleep(BEAT / 5)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
-from limbeck.engine.store import Store, is_url, open_store
+from limbeck.engine.cluster.store import Store, is_url, open_store
 
 LAST = "done"
 
