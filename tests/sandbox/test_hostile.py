@@ -1,7 +1,6 @@
 """No hostile program gets through, at either level, as root or as an ordinary user; every honest one runs; the detectors work."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from hostile_programs import ATTACKS, FUNCTIONS, HONEST, OTHER_TYPES, PROGRAMS
 from hostile_world import World
+from other_users import ordinary
 from sandbox_corpus import ASSERTS, CASES, CHECK, attack, attacks, everything
 
 from limbeck import sandbox
@@ -35,26 +35,12 @@ def test_no_hostile_program_succeeds_and_every_honest_one_does(level):
     assert len(outcomes) >= 400
 
 
-def _python_for_everyone() -> str | None:
-    """Return a Python that a user without a home can run: root's own may lie in root's home."""
-    for name in (sys.executable, "/usr/local/bin/python3", "/usr/bin/python3"):
-        again = "subprocess.call([sys.executable, '-c', ''])"
-        code = f"import subprocess, sys; sys.exit(sys.version_info < (3, 11) or {again})"
-        found = shutil.which(name) and subprocess.run([*_AS_NOBODY, name, "-c", code], capture_output=True, check=False)
-        if found and found.returncode == 0:
-            return name
-    return None
-
-
-_AS_NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is an ordinary user already")
 def test_nor_does_one_as_an_ordinary_user():
-    if not shutil.which("setpriv") or not (python := _python_for_everyone()):
+    if not (python := ordinary()):
         pytest.skip("SKIPPED: no setpriv, or no Python that every user may run.")
-    done = subprocess.run([*_AS_NOBODY, python, str(SCRIPT)], capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run([*python, str(SCRIPT), "ranked"], capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "user 65534" in done.stdout
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from limbeck import sandbox
+from limbeck.sandbox.inside import arrays
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="confinement needs Linux")
 ADD = "def add(a, b):\n    return a + b\n"
@@ -172,3 +173,70 @@ def test_a_prompt_among_the_tests_lends_its_own_helpers_to_them():
 def test_the_place_of_a_failing_assert_is_named():
     verdict = sandbox.check_asserts(ADD, ["assert add(1, 1) == 2", "x = 1\nassert add(1, 2) == 4, 'three is not four'"])
     assert verdict.detail == "an assertion fails in test 2, line 2: three is not four"
+
+
+DOUBLE = "import numpy as np\ndef double(xs):\n    return np.array(xs) * 2\ndef largest(xs):\n    return np.max(xs)"
+ARRAYS = [
+    ("assert (double([1, 2]) == np.array([2, 4])).all()", "pass"),
+    ("assert double(np.array([[1.5], [2.0]])).tolist() == [[3.0], [4.0]]", "pass"),
+    ("assert double([1, 2]).dtype == np.int64 and double([[1]]).shape == (1, 1)", "pass"),
+    ("assert largest([3, 1]) == 3 and type(largest([3, 1])) is np.int64", "pass"),
+    ("assert np.allclose(double([0.1]), [0.2])", "pass"),
+    ("assert np.allclose(double([0.1]), [0.3])", "wrong"),
+    ("assert double(['a']).all()", "error"),
+]
+
+
+@pytest.mark.parametrize(("test", "status"), ARRAYS)
+def test_arrays_reach_the_tests_where_numpy_is_let_in(test, status):
+    pytest.importorskip("numpy")
+    verdict = sandbox.check_asserts(
+        DOUBLE, [f"import numpy as np\n{test}"], allow=("numpy",), seconds=20.0, memory_mb=2048
+    )
+    assert verdict.status == status, verdict
+
+
+FORGED = {
+    "subclass": """
+class Equal(np.ndarray):
+    def __eq__(self, other): return np.array([True, True])
+def double(xs): return np.array([7, 7]).view(Equal)
+""",
+    "array on demand": """
+class Equal:
+    __array__ = lambda self, *a, **k: np.array([7, 7])
+    __array_priority__ = 1e9
+    def __eq__(self, other): return np.array([True])
+def double(xs): return Equal()
+""",
+    "spoilt encoder": "np.set_printoptions = np.frombuffer = None\ndef double(xs): return np.array([7, 7])",
+    "spoilt comparison": "np.array_equal = np.allclose = lambda *a: True\ndef double(xs): return np.array([7, 7])",
+}
+
+
+@pytest.mark.parametrize("source", FORGED.values(), ids=FORGED)
+def test_an_array_that_claims_to_be_equal_is_not(source):
+    pytest.importorskip("numpy")
+    tests = [
+        "import numpy as np\nassert (double([1, 2]) == np.array([2, 4])).all() and np.array_equal(double([1, 2]), [2, 4])"
+    ]
+    verdict = sandbox.check_asserts(
+        f"import numpy as np\n{source}", tests, allow=("numpy",), seconds=20.0, memory_mb=2048
+    )
+    assert verdict.status in ("wrong", "error"), verdict
+
+
+MALFORMED = [
+    ["numpy", "|O8", [1], "00" * 8],
+    ["numpy", "<i8", [3], "00" * 8],
+    ["numpy", "<i8", None, ""],
+    ["numpy", "<i8", [1]],
+    ["other", "<i8", [1], "00" * 8],
+]
+
+
+@pytest.mark.parametrize("body", MALFORMED)
+def test_what_is_not_an_array_is_not_made_one(body):
+    pytest.importorskip("numpy")
+    with pytest.raises((ValueError, TypeError, LookupError)):
+        arrays.value(body)

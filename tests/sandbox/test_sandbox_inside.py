@@ -62,6 +62,15 @@ def test_a_box_is_emptied_however_deep_and_closed_it_is_and_nothing_outside_is_t
     assert not box.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no limit on address space elsewhere")
+def test_the_address_space_is_found_out_where_there_is_no_proc():
+    code = "from limbeck.sandbox.inside import jail; print(jail._address_space(), jail._tried_out(), jail._address_space())"
+    start = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); "
+    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=True)
+    before, found, after = map(int, done.stdout.split())
+    assert before <= found + (2 << 20) and found <= after + (2 << 20)
+
+
 def test_only_the_library_and_the_packages_that_were_named_are_readable():
     bare = layout(())
     assert not [path for path in bare.readable if "site-packages" in path or "dist-packages" in path]

@@ -151,6 +151,41 @@ def test_a_bare_body_completes_the_code_of_the_question() -> None:
     assert drive(Code(), row("It adds a and b.", task, question=prompt)).labels["verdict"] == "no-answer"
 
 
+ROOT = """import math
+
+def poly(xs, x):
+    return sum(c * math.pow(x, i) for i, c in enumerate(xs))
+
+def find_zero(xs):
+    # find a zero of the polynomial
+    ...
+"""
+
+
+def test_helpers_of_the_question_are_not_the_programs_to_change() -> None:
+    test = "def check(candidate):\n    assert math.fabs(poly([-4, 2], candidate([-4, 2]))) < 1e-4"
+    task = {"entry_point": "find_zero", "test": test, "prompt": ROOT}
+    forged = "def poly(xs, x):\n    return 0.0\n\ndef find_zero(xs):\n    return 7.0"
+    for source, verdict in (
+        ("def find_zero(xs):\n    return 2.0", "pass"),
+        (forged, "wrong"),
+        ("    return 2.0", "pass"),
+    ):
+        assert drive(Code(), row(python(source), task)).labels["verdict"] == verdict, source
+    assert checks_of(row("", {**task, "test": "assert find_zero([-4, 2]) == 2.0"})).tests == [
+        "assert find_zero([-4, 2]) == 2.0"
+    ]
+
+
+def test_tests_and_helpers_may_use_what_is_allowed() -> None:
+    pytest.importorskip("numpy")
+    prompt = "import numpy as np\n\ndef near(a, b):\n    return np.allclose(a, b)\n\ndef scale(xs):\n    ...\n"
+    task = {"entry_point": "scale", "test": "assert near(scale([1, 2]), np.array([2, 4]))", "prompt": prompt}
+    step = Code(allow=("numpy",), seconds=20.0, memory_mb=2048)
+    for body, verdict in (("[2 * x for x in xs]", "pass"), ("(np.array(xs) * 2).tolist()", "pass"), ("xs", "wrong")):
+        assert drive(step, row(python(f"def scale(xs):\n    return {body}"), task)).labels["verdict"] == verdict, body
+
+
 @pytest.mark.parametrize(
     ("body", "verdict"),
     [

@@ -7,8 +7,8 @@
     sandbox.check_asserts("def f(x): return x + 1", ["assert f(1) == 2"]).passed            # True
 
 Needs Linux 5.13 or newer for confinement (levels `strict` and `strict+ns`), no root, no container and no package. Elsewhere nothing
-is run unless `level="rlimit-only"` is asked for. `docs/sandbox.md` says what each level holds and what it does not. `interpret` is
-something else: a walk over a tiny subset of Python that needs no process at all.
+is run unless `level="rlimit-only"` is asked for, or a backend: `level="bubblewrap"`, `level="docker"`. `docs/sandbox.md` says what
+each level holds and what it does not. `interpret` is something else: a walk over a tiny subset of Python that needs no process.
 """
 
 from limbeck.sandbox.asserting import check_asserts

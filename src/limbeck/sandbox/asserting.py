@@ -13,10 +13,11 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from limbeck.sandbox.job import HarnessFailure, Job, Result
 from limbeck.sandbox.outcome import Level, Status, Verdict
 from limbeck.sandbox.pool import Flavour, best
 from limbeck.sandbox.running import ending
-from limbeck.sandbox.session import HarnessFailure, Job, Result, perform_both
+from limbeck.sandbox.session import perform_both
 
 STATUSES = ("wrong", "error", "timeout", "output-limit", "memory", "refused", "harness-failure")
 

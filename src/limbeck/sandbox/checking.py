@@ -15,10 +15,11 @@ from typing import Any
 
 from limbeck.sandbox.comparing import TOLERANCE, difference, show
 from limbeck.sandbox.inside import values
+from limbeck.sandbox.job import HarnessFailure, Job, Result
 from limbeck.sandbox.outcome import Execution, Level, Status, Verdict
 from limbeck.sandbox.pool import Flavour, best
 from limbeck.sandbox.running import ending, execute, in_words
-from limbeck.sandbox.session import HarnessFailure, Job, Result, perform
+from limbeck.sandbox.session import perform
 
 Case = tuple[Sequence[Any] | Mapping[str, Any], Any]
 """Arguments, by position or by name, and the expected value."""

@@ -11,8 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["strict+ns", "strict", "rlimit-only"]
-"""How well a program was confined: `strict` is Landlock and seccomp; `+ns` adds namespaces; `rlimit-only` is no confinement."""
+Level = Literal["strict+ns", "strict", "rlimit-only", "bubblewrap", "docker"]
+"""How well a program was confined: `strict` is Landlock and seccomp; `+ns` adds namespaces; `rlimit-only` is no confinement.
+
+`bubblewrap` and `docker` are backends rather than ranks, had only by asking for them by name: namespaces made by `bwrap`, and
+`strict` or better inside a container.
+"""
+BACKENDS: tuple[Level, ...] = ("bubblewrap", "docker")
 
 LEVELS: tuple[Level, ...] = ("strict+ns", "strict", "rlimit-only")
 """From the strongest to the weakest."""

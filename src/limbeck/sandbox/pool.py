@@ -22,10 +22,14 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, cast
 
+from limbeck.sandbox import bubblewrap
+from limbeck.sandbox.container import Container
 from limbeck.sandbox.inside import boxes
+from limbeck.sandbox.inside.jail import OWN_WORLD
 from limbeck.sandbox.layout import layout
-from limbeck.sandbox.outcome import LEVELS, Level, SandboxUnavailable
+from limbeck.sandbox.outcome import BACKENDS, LEVELS, Level, SandboxUnavailable
 
 START_SECONDS = 30.0
 """How long a zygote may take to start, on however busy a machine."""
@@ -51,7 +55,7 @@ thread, its children take one seed, and the two cost as much as the rest of the 
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 if libraries := os.environ.get("LD_LIBRARY_PATH"):
     ENVIRONMENT["LD_LIBRARY_PATH"] = libraries  # some Pythons find their own library by it, and would not start
-COMMAND = (sys.executable, "-s", "-P", "-S", "-X", "utf8", "-c", BOOT.format(package=str(PACKAGE)))
+COMMAND = (sys.executable, "-s", "-P", "-S", "-X", "utf8", "-c")
 
 
 @dataclass(frozen=True)
@@ -71,26 +75,35 @@ class Zygote:
 
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
-        private = flavour.level == "strict+ns"
-        self.box = "/box" if private else tempfile.mkdtemp(prefix="limbeck-box-")
+        self.box = "/box" if flavour.level in OWN_WORLD else tempfile.mkdtemp(prefix="limbeck-box-")
         self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with theirs:
                 self.process = subprocess.Popen(
-                    [*COMMAND, str(theirs.fileno()), self._settings()],
+                    self._command(theirs.fileno()),
                     env=ENVIRONMENT, cwd="/", pass_fds=(theirs.fileno(),), start_new_session=True,
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                 )  # fmt: skip
-            self._await_start()
+            with cast("IO[bytes]", self.process.stderr) as complaints:
+                self._await_start(complaints)
         except BaseException:
             self.end()
             raise
 
-    def _settings(self) -> str:
-        files = layout(self.flavour.packages)
-        return json.dumps({"level": self.flavour.level, "box": self.box, "disk": self.flavour.disk, **vars(files)})
+    def _command(self, line: int) -> list[str]:
+        """Return what starts the zygote. Raises SandboxUnavailable."""
+        flavour, files = self.flavour, layout(self.flavour.packages)
+        settings = {"level": flavour.level, "box": self.box, "disk": flavour.disk, **vars(files)}
+        package = bubblewrap.PACKAGE if flavour.level == "bubblewrap" else str(PACKAGE)
+        command = [*COMMAND, BOOT.format(package=package), str(line), json.dumps(settings)]
+        if flavour.level != "bubblewrap":
+            return command
+        try:
+            return bubblewrap.wrap(command, files, self.box, flavour.disk)
+        except FileNotFoundError as fault:
+            raise SandboxUnavailable(str(fault)) from None
 
-    def _await_start(self) -> None:
+    def _await_start(self, complaints: IO[bytes]) -> None:
         self.line.settimeout(START_SECONDS)
         try:
             note = self.line.recv(256, socket.MSG_WAITALL)
@@ -98,7 +111,9 @@ class Zygote:
             raise SandboxUnavailable(f"its interpreter did not start within {START_SECONDS:.0f} seconds") from None
         self.line.settimeout(None)
         if len(note) < 256:
-            raise SandboxUnavailable("its interpreter ended while it was being set up")
+            os.set_blocking(complaints.fileno(), False)  # what it had to say is there, and no more is waited for
+            said = (complaints.read() or b"").decode("utf-8", "replace").strip()[-300:] or "it says nothing"
+            raise SandboxUnavailable(f"its interpreter ended while it was being set up: {said}")
         if text := note.rstrip(b"\0").decode("utf-8", "replace"):
             raise SandboxUnavailable(text)
 
@@ -118,16 +133,16 @@ class Zygote:
 
 
 class Pool:
-    """The zygotes of one flavour: as many as there are cores, made when first needed."""
+    """The zygotes of one flavour, or containers: as many as there are cores, made when first needed."""
 
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
-        self.idle: list[Zygote] = []
-        self.lent: set[Zygote] = set()
+        self.idle: list[Any] = []
+        self.lent: set[Any] = set()
         self.free = threading.Semaphore(max(2, os.cpu_count() or 2))
 
     @contextlib.contextmanager
-    def lease(self) -> Iterator[Zygote]:
+    def lease(self) -> Iterator[Any]:
         """Lend a zygote to this thread, waiting for one if all are busy; one that failed is ended, not taken back."""
         with self.free:
             zygote = self._take()
@@ -141,7 +156,7 @@ class Pool:
                 self.lent.discard(zygote)
             self.idle.append(zygote)
 
-    def _take(self) -> Zygote:
+    def _take(self) -> Any:
         """Return an idle zygote that is still alive, or a new one."""
         while True:
             try:
@@ -152,8 +167,10 @@ class Pool:
                 return zygote
             zygote.end()
 
-    def _start(self) -> Zygote:
+    def _start(self) -> Any:
         """Start a zygote; a second time if the first fails, for it may have been no more than a machine short of memory."""
+        if self.flavour.level == "docker":
+            return Container()
         try:
             return Zygote(self.flavour)
         except SandboxUnavailable:
@@ -167,10 +184,20 @@ _lock = threading.Lock()
 @contextlib.contextmanager
 def lease(flavour: Flavour) -> Iterator[Zygote]:
     """Lend a zygote of this flavour. Raises SandboxUnavailable if the level can not be had."""
-    with _lock:
-        pool = _pools.setdefault(flavour, Pool(flavour))
-    with pool.lease() as zygote:
+    with _pool(flavour).lease() as zygote:
         yield zygote
+
+
+@contextlib.contextmanager
+def lease_container() -> Iterator[Container]:
+    """Lend a container; packages and boxes are matters of the zygotes inside. Raises SandboxUnavailable."""
+    with _pool(Flavour(level="docker")).lease() as container:
+        yield container
+
+
+def _pool(flavour: Flavour) -> Pool:
+    with _lock:
+        return _pools.setdefault(flavour, Pool(flavour))
 
 
 def close() -> None:
@@ -204,7 +231,7 @@ def reason(level: Level) -> str:
     """Say why a level can not be had here; empty if it can. Found out once, by setting it up."""
     if level not in _found:
         try:
-            with lease(Flavour(level=level)):
+            with _pool(Flavour(level=level)).lease():
                 _found[level] = ""
         except (SandboxUnavailable, OSError) as fault:
             _found[level] = str(fault)
@@ -221,9 +248,16 @@ _strongest: Level | None = None
 
 
 def best(least: Level) -> Level:
-    """Return the strongest level that can be had, if it is at least `least`. Raises SandboxUnavailable, ValueError."""
+    """Return the strongest level that can be had, if it is at least `least`. Raises SandboxUnavailable, ValueError.
+
+    A backend is had where it is asked for by name, and instead of it nothing.
+    """
+    if least in BACKENDS:
+        if why := reason(least):
+            raise SandboxUnavailable(f"This system can not confine programs with {least}, so nothing was run ({why}).")
+        return least
     if least not in LEVELS:
-        raise ValueError(f"There is no sandbox level '{least}'. There are: {', '.join(LEVELS)}.")
+        raise ValueError(f"There is no sandbox level '{least}'. There are: {', '.join([*LEVELS, *BACKENDS])}.")
     allowed = LEVELS[LEVELS.index(_strongest) if _strongest else 0 : LEVELS.index(least) + 1]
     for level in allowed:
         if not reason(level):

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from limbeck.sandbox.inside.supervise import CROWDED, FULL, LATE
+from limbeck.sandbox.job import HarnessFailure, Job, Result
 from limbeck.sandbox.outcome import Ending, Execution, Level
 from limbeck.sandbox.pool import Flavour, best
-from limbeck.sandbox.session import HarnessFailure, Job, Result, perform
+from limbeck.sandbox.session import perform
 
 DISK = 64 << 20
 """Bytes of a writable box."""

@@ -14,13 +14,12 @@ import os
 import select
 import socket
 import time
-from dataclasses import dataclass, field
-from typing import Any
 
 from limbeck.sandbox.inside import frames
 from limbeck.sandbox.inside.supervise import BROKEN, KILLED
 from limbeck.sandbox.inside.zygote import PEER, REPLY, REQUEST, STDIN, TESTS
-from limbeck.sandbox.pool import Flavour, Zygote, lease
+from limbeck.sandbox.job import HarnessFailure, Job, Result
+from limbeck.sandbox.pool import START_SECONDS, Flavour, Zygote, lease, lease_container
 
 CAP = 1 << 20
 """Bytes of stdout, and of stderr."""
@@ -29,59 +28,6 @@ MESSAGES_CAP = 4 << 20
 GRACE = 5.0
 """Seconds after the deadline at which the zygote itself is given up."""
 CHUNK = 1 << 16
-
-
-class HarnessFailure(Exception):
-    """The sandbox failed, not the program."""
-
-
-@dataclass
-class Job:
-    """What is to be run."""
-
-    work: dict[str, Any]
-    """The message to the driver; see `inside.candidate` and `inside.examiner`."""
-    stdin: bytes = b""
-    seconds: float = 2.0
-    memory: int = 256 << 20
-    disk: int = 0
-    peer: socket.socket | None = None
-    """This job's end of the line between candidate and tests."""
-    tests: bool = False
-
-
-@dataclass
-class Result:
-    """What was seen of a job."""
-
-    reason: bytes = b""
-    exit_code: int = 0
-    cpu_seconds: float = 0.0
-    seconds: float = 0.0
-    stdout: bytearray = field(default_factory=bytearray)
-    stderr: bytearray = field(default_factory=bytearray)
-    messages: bytearray = field(default_factory=bytearray)
-    overflow: str = ""
-    """What went over its cap: stdout, stderr or messages."""
-
-    def frames(self) -> list[dict[str, Any]]:
-        """Return the messages that arrived whole, up to the first that is malformed."""
-        found: list[dict[str, Any]] = []
-        at = 0
-        while at + 4 <= len(self.messages):
-            size = int.from_bytes(self.messages[at : at + 4], "big")
-            body = bytes(self.messages[at + 4 : at + 4 + size])
-            if size > frames.MAX_FRAME or len(body) < size:
-                break
-            try:
-                message = frames.parse(body)
-            except frames.FrameError:
-                break
-            if not isinstance(message, dict):
-                break
-            found.append(message)
-            at += 4 + size
-        return found
 
 
 def perform(job: Job, flavour: Flavour) -> Result:
@@ -95,6 +41,8 @@ def perform(job: Job, flavour: Flavour) -> Result:
 
 
 def _once(job: Job, flavour: Flavour) -> Result:
+    if flavour.level == "docker":
+        return _inside_container([job], [flavour])[0]
     with lease(flavour) as zygote, contextlib.closing(Exchange(job, zygote, select.poll())) as exchange:
         _drive([exchange])
         return exchange.result
@@ -102,12 +50,27 @@ def _once(job: Job, flavour: Flavour) -> Result:
 
 def perform_both(candidate: Job, flavour: Flavour, tests: Job, tests_flavour: Flavour) -> tuple[Result, Result]:
     """Run a candidate and its tests side by side. Both zygotes are taken before either starts, so neither's clock runs idle."""
+    if flavour.level == "docker":
+        served, tested = _inside_container([candidate, tests], [flavour, tests_flavour])
+        return served, tested
     with lease(flavour) as first, lease(tests_flavour) as second:
         poll = select.poll()
         mine, theirs = Exchange(candidate, first, poll), Exchange(tests, second, poll)
         with contextlib.closing(mine), contextlib.closing(theirs):
             _drive([mine, theirs])
             return mine.result, theirs.result
+
+
+def _inside_container(jobs: list[Job], flavours: list[Flavour]) -> list[Result]:
+    """Have one job, or a candidate and its tests, run by the sandbox that is inside a container."""
+    with lease_container() as worker:
+        request = [{**job.packed(), **vars(flavour)} for job, flavour in zip(jobs, flavours, strict=True)]
+        reply = worker.ask({"jobs": request}, max(job.seconds for job in jobs) + GRACE + START_SECONDS)
+    if "refused" in reply:
+        raise ValueError(str(reply["refused"]))
+    if "results" not in reply:
+        raise HarnessFailure(str(reply.get("failed")))
+    return [Result.unpacked(one) for one in reply["results"]]
 
 
 def _drive(exchanges: list[Exchange]) -> None:
@@ -221,7 +184,7 @@ class Exchange:
             self.writers[descriptor] = left
             return
         except OSError:
-            pass
+            pass  # the program has closed its end: what it does not read it need not be sent
         del self.writers[descriptor]
         if descriptor in self.readers:
             with contextlib.suppress(OSError):  # not registered yet

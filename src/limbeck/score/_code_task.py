@@ -7,18 +7,21 @@
     {"test_list": ["assert f(1, 2) == 3"], "test_setup_code": ""}             MBPP
     {"input_output": {"inputs": ["2\\n"], "outputs": ["4\\n"]}}                  APPS, with `fn_name` for function cases
 
-The fields may stand in the task or among the row's extras. A task that could not fail a program is unreadable.
+The fields may stand in the task or among the row's extras. A task that could not fail a program is unreadable. Where asserts call a
+helper that the question's code defines (`poly` in HumanEval/32), that code goes before them: what the helper says must not be the
+program's to decide.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from limbeck.core.row import Row
-from limbeck.score._code_extract import CODE_LINE, defines, fenced
+from limbeck.score._code_extract import CODE_LINE, before, defines, fenced
 
 FIELDS = ("cases", "stdio", "tests", "test", "test_list", "input_output")
 CALLED = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
@@ -54,7 +57,8 @@ def checks_of(row: Row) -> Checks | None:
     found = _READERS[kinds[0]](given, name)
     if found is None or found.name is None:
         return found
-    return found._replace(prompt=_given_code(row, given, found.name))
+    found = found._replace(prompt=_given_code(row, given, found.name))
+    return found._replace(tests=[*_helpers(found), *found.tests])
 
 
 def _cases(given: Mapping[str, Any], name: str | None) -> Checks | None:
@@ -117,6 +121,16 @@ def _tested(tests: Sequence[str]) -> str | None:
     shared = [name for name in (called[0] if called else ()) if all(name in names for names in called)]
     own = [name for name in shared if name not in COMMON]
     return next(iter(own or shared), None)  # one task of MBPP wants a function that is called `sum`
+
+
+def _helpers(checks: Checks) -> list[str]:
+    """Return the question's code before the tested function if the asserts use a function or class of it, else nothing."""
+    code = before(checks.prompt, checks.name or "")
+    try:
+        names = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []  # prose, or code that breaks off: no test could use it
+    return [code] if any(re.search(rf"\b{name}\b", test) for name in names for test in checks.tests) else []
 
 
 def _given_code(row: Row, given: Mapping[str, Any], name: str) -> str:

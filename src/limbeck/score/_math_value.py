@@ -89,7 +89,7 @@ def _same_at(left: Node, right: Node, point: Values, tolerance: float, real_only
         if not tolerance:
             return "same" if exact(left, point) == exact(right, point) else "different"
     except ArithmeticError:
-        pass
+        pass  # no exact value at this point, such as a root of 2: it is worked out to more and more digits instead
     outcome: Outcome = "vague"
     for digits in DIGITS:
         try:

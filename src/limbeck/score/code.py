@@ -44,7 +44,7 @@ class Code(Each):
     allow: tuple[str, ...] = ()
     """Packages of this environment that programs may import, such as `numpy`; only the standard library by default."""
     level: Level = "strict"
-    """The weakest confinement that will do; `rlimit-only` is none, and only for programs you trust."""
+    """The weakest confinement that will do, or a backend; `rlimit-only` is none, and only for programs you trust."""
 
     def each(self, row: Row) -> Asking:
         """Score one response."""

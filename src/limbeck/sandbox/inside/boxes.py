@@ -1,7 +1,7 @@
 """The working folder of a writable job: is it within its cap, and how it is emptied after a job that wished it were not.
 
-fits("/tmp/limbeck-box-1", 64 << 20)    # False: more bytes, more files (one per 16 KiB of the cap), deeper than 64
-empty("/tmp/limbeck-box-1")             # also if a folder is a hundred thousand deep, or its owner has no right to open it
+fits("/box", 64 << 20)    # False: more bytes, more files (one per 16 KiB of the cap), deeper than 64
+empty("/box")             # also if a folder is a hundred thousand deep, or its owner has no right to open it
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import resource
 import signal
@@ -28,6 +29,8 @@ DESCRIPTORS = 64
 SET_DEATH_SIGNAL, SET_DUMPABLE, DROP_BOUND, SET_NO_NEW_PRIVILEGES, SET_SUBREAPER = 1, 4, 24, 38, 36
 ARENAS = -8
 LINUX = sys.platform == "linux"
+OWN_WORLD = ("strict+ns", "bubblewrap")
+"""Levels at which a zygote is process 1 of its own namespaces, in a tree of which only the box can be written to."""
 
 
 class Limits(NamedTuple):
@@ -47,7 +50,7 @@ class Settings:
 
     level: str
     shown: list[str]
-    """Files and folders that exist inside, with all below them (`strict+ns`)."""
+    """Files and folders that exist inside, with all below them (levels in `OWN_WORLD`)."""
     readable: list[str]
     """Files and folders that may be opened for reading, with all below them."""
     listable: list[str]
@@ -91,17 +94,22 @@ class Jail:
             namespaces.fork_first(self.libc)
             self.own_memory = _address_space()
             namespaces.private_tree(self.libc, settings.shown, settings.box, settings.disk)
+        elif self.level == "bubblewrap":
+            self.libc.prctl(SET_DEATH_SIGNAL, int(signal.SIGKILL), 0, 0, 0)  # bubblewrap's own, as soon as it ends
         else:
             self.libc.prctl(SET_SUBREAPER, 1, 0, 0, 0)
-        self.threads_counted = own_number or self.level == "strict+ns"
+        own_counter = self.level == "strict+ns" or (self.level == "bubblewrap" and threads_are_counted())
+        self.threads_counted = own_number or own_counter
         if self.level == "rlimit-only":
             return
         self._drop_privileges()
         if self.machine not in seccomp.AUDIT:
             raise OSError(f"the seccomp filter is not written for {self.machine}")
-        only_box_changes = self.level == "strict+ns" and settings.disk > 0
+        only_box_changes = self.level in OWN_WORLD and settings.disk > 0
         self.filter = seccomp.build(self.machine, writable=only_box_changes)
-        self.rules = _rules(self.libc, settings)
+        tree_is_enough = self.level == "bubblewrap" and self.threads_counted  # else there is a /proc in it to be hidden
+        if landlock.version(self.libc) or not tree_is_enough:
+            self.rules = _rules(self.libc, settings)
 
     def _take_own_number(self) -> bool:
         """As root, take a real user number that nobody else has, so that a limit on threads counts this jail's threads only.
@@ -141,6 +149,11 @@ class Jail:
             seccomp.install(self.libc, self.filter.for_process(os.getpid()), self.machine)
 
 
+def threads_are_counted() -> bool:
+    """Say whether a limit on this user's threads counts those of a new user namespace alone: not root's, nor before Linux 5.14."""
+    return os.geteuid() != 0 and tuple(map(int, os.uname().release.split(".")[:2])) >= (5, 14)
+
+
 def _rules(libc: ctypes.CDLL, settings: Settings) -> landlock.Ruleset:
     """Build the ruleset: reading as listed, a few devices, and the box."""
     rules = landlock.Ruleset(libc)
@@ -175,8 +188,24 @@ def _set_limits(limits: Limits, own_memory: int) -> None:
 
 
 def _address_space() -> int:
-    """Return the bytes of address space this process has now; 64 MiB where the system does not say."""
+    """Return the bytes of address space this process has now."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):
-        return 64 << 20
+        return _tried_out() if LINUX else 0  # no limit is set where it is not Linux
+
+
+def _tried_out() -> int:
+    """Find the address space out where there is no /proc: the lowest limit under which one more page can still be had."""
+    page, (_, hard) = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)
+    low, high = 0, 1 << 28  # in pages: 1 TiB
+    while low < high:
+        middle = (low + high) // 2
+        resource.setrlimit(resource.RLIMIT_AS, (middle * page, hard))
+        try:
+            mmap.mmap(-1, page).close()
+            high = middle
+        except (OSError, MemoryError):
+            low = middle + 1
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    return (low - 1) * page

@@ -2,7 +2,7 @@
 
     rules = Ruleset(libc)                               # handles every right this kernel knows
     rules.allow("/usr/lib", READ)                       # a path and all below it
-    rules.allow("/tmp/box", READ | WRITE)
+    rules.allow("/box", READ | WRITE)
     rules.enforce()                                     # in the child: everything not allowed is refused, for good
 
 The ruleset is made once by the zygote; each child enforces it with one system call and so stands in a domain of its own, which

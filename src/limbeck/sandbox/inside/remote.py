@@ -12,7 +12,7 @@ import builtins
 from collections.abc import Iterator
 from typing import Any
 
-from limbeck.sandbox.inside import frames, values
+from limbeck.sandbox.inside import arrays, frames, values
 
 PEER = 4
 """The descriptor of the line."""
@@ -101,9 +101,13 @@ class Line:
     def _other(self, value: Any) -> Any:
         if isinstance(value, Remote):
             return {"h": [object.__getattribute__(value, "_remote")[1]]}
+        if (array := arrays.form(value)) is not None:
+            return {"h": array}
         raise values.NotPlain(f"a value of type {type(value).__name__}")
 
     def _handle(self, body: Any) -> Any:
+        if body[0] == arrays.MARK:
+            return arrays.value(body)
         number, kind = body
         return Remote(self, int(number), str(kind))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limbeck.sandbox.inside import frames, values
+from limbeck.sandbox.inside import arrays, frames, values
 from limbeck.sandbox.inside.faults import describe
 
 
@@ -22,7 +22,9 @@ class Handles:
         self.objects: list[Any] = []
 
     def form(self, value: Any) -> dict[str, list[Any]]:
-        """Return the handle of an object: its number, and the name of its type."""
+        """Return the handle of an object: its number, and the name of its type. Arrays of numbers go over themselves."""
+        if (array := arrays.form(value)) is not None:
+            return {"h": array}
         self.objects.append(value)
         return {"h": [len(self.objects) - 1, type(value).__name__[:100]]}
 
@@ -32,7 +34,7 @@ class Handles:
 
     def decode(self, form: Any) -> Any:
         """Return the value of a form, handles included."""
-        return values.decode(form, lambda body: self.objects[body[0]])
+        return values.decode(form, lambda body: arrays.value(body) if body[0] == arrays.MARK else self.objects[body[0]])
 
 
 def serve(peer: int, names: dict[str, Any]) -> None:

@@ -20,10 +20,12 @@ import time
 from pathlib import Path
 
 from limbeck.sandbox.inside import boxes
-from limbeck.sandbox.inside.jail import THREADS, Jail, Limits, Settings
+from limbeck.sandbox.inside.jail import OWN_WORLD, THREADS, Jail, Limits, Settings
 
 ENDED, LATE, KILLED, CROWDED, FULL, BROKEN = b"x", b"t", b"k", b"n", b"d", b"h"
 """How a job ended: by itself, by the clock, on the parent's word, for its threads, for its files; or the parent is gone."""
+CUT_OFF = (LATE, KILLED, CROWDED, FULL)
+"""Those ends that were made for it, while the parent is there to hear of it."""
 NO_PIDFD = sys.platform == "linux" and tuple(map(int, os.uname().release.split(".")[:2])) < (5, 3)
 WORD = 64
 """Bytes of a message from the parent at the most."""
@@ -116,7 +118,7 @@ def _threads(child: int) -> int:
 
 def sweep(child: int, level: str) -> None:
     """Kill and reap everything that could have come from the child. In the jail there is nothing; this is the second lock."""
-    if level == "strict+ns":
+    if level in OWN_WORLD:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)  # this is process 1 of the job's own world
     else:
