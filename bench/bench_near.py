@@ -34,8 +34,8 @@ WORD = re.compile(r"\w+")
 
 def ours(texts: list[str]) -> int:
     """Return how many texts are left: clusters, every candidate pair checked exactly."""
-    found = _near.clusters(_near.Lists([[text] for text in texts]), SHAPE)
-    return sum(first == place for place, first in enumerate(found.first.tolist()))
+    found = _near.clusters(_near.Lists(list(zip(texts, strict=True))), SHAPE)
+    return int((found.first == range(len(texts))).sum())
 
 
 def shingles(text: str) -> set[str]:

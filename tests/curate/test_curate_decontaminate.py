@@ -238,3 +238,12 @@ def test_what_can_not_be_read_is_refused_and_never_passed_over(tmp_path: Path) -
         Decontaminate(against=(str(tmp_path / "torm.jsonl"),)).watch()
     with pytest.raises(UsageError, match="after=: let this step come after the corpus and the sealed set"):
         Decontaminate(against=("step:test",))
+
+
+def test_json_lines_under_the_name_json_are_read_and_a_torn_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "eval.json"
+    file.write_text("\n".join(json.dumps({"question": text}) for text in (DUCKS, ROBE)))
+    assert verdict(ROBE, str(file)) == ("contaminated", ["eval.json:2"])
+    file.write_text(json.dumps([{"question": DUCKS}], indent=1)[:-3])
+    with pytest.raises(InputError, match=r"eval.json is not JSON .* would go unnoticed"):
+        verdict(DUCKS, str(file))

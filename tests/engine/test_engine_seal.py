@@ -133,7 +133,7 @@ def test_llamafactory(tmp_path: Path) -> None:
     assert second == {"conversations": [{"from": "human", "value": "2+2? ü"}, {"from": "gpt", "value": "4"}]}
     assert first["system"] == "Be brief." and [t["from"] for t in first["conversations"]] == [
         "human",
-        "gpt",
+        "function_call",
         "observation",
         "gpt",
     ]

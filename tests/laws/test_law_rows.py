@@ -18,6 +18,7 @@ from running import PARTS
 OPTIONS: dict[str, dict[str, Any]] = {
     "generate.sample": {"teacher": "echo:Answer: {sample}", "n": 2},
     "generate.until_pass": {"teacher": "echo:Answer: {sample}", "most": 2, "verifier": "score.math", "seed": 1},
+    "curate.confirm": {"teacher": "echo"},
     "curate.decontaminate": {"against": (str(Path(__file__).with_name("evaluation_items.jsonl")),)},
     "select.quota": {"label": "family", "most": 3},
     "select.diverse": {"n": 4},

@@ -35,6 +35,7 @@ LEAST_SHAPE = 5
 _FUNCTION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(", re.MULTILINE)
 _KEPT = frozenset(dir(builtins))
 _DEEPEST = 40
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(slots=True)
@@ -132,37 +133,37 @@ class _Spelling:
         into.append((begin, len(self.words), parts))
 
     def _node(self, node: ast.AST, parts: list[_Stretch], depth: int) -> None:
-        words = self.words
-        if isinstance(node, ast.Name):
-            words.append("\0" + node.id)
-            if not isinstance(node.ctx, ast.Load):
-                self.bound.add(node.id)
+        words, kind = self.words, type(node)
+        if kind is ast.Name:
+            words.append("\0" + node.id)  # type: ignore[attr-defined]
+            if type(node.ctx) is not ast.Load:  # type: ignore[attr-defined]
+                self.bound.add(node.id)  # type: ignore[attr-defined]
             return
-        if isinstance(node, ast.Constant):
-            words.append(repr(node.value))
+        if kind is ast.Constant:
+            words.append(repr(node.value))  # type: ignore[attr-defined]
             return
-        if isinstance(node, ast.arg):
-            words.append("\0" + node.arg)
-            self.bound.add(node.arg)
+        if kind is ast.arg:
+            words.append("\0" + node.arg)  # type: ignore[attr-defined]
+            self.bound.add(node.arg)  # type: ignore[attr-defined]
             return
-        words.append(f".{node.attr}" if isinstance(node, ast.Attribute) else type(node).__name__)
+        words.append(f".{node.attr}" if kind is ast.Attribute else kind.__name__)  # type: ignore[attr-defined]
         if depth < _DEEPEST:
-            for child in _body(node) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else _children(node):
-                (
+            for child in _body(node) if isinstance(node, _FUNCTIONS) else _children(node):
+                if isinstance(child, ast.stmt):
                     self._statement(child, parts, depth + 1)
-                    if isinstance(child, ast.stmt)
-                    else self._node(child, parts, depth + 1)
-                )
+                elif child._fields:
+                    self._node(child, parts, depth + 1)
+                else:  # an operator
+                    words += (type(child).__name__, ")")
         words.append(")")
 
     def _shape(self, stretch: _Stretch) -> Shape:
         begin, end, parts = stretch
         numbered: dict[str, str] = {}
-        out = []
-        for word in self.words[begin:end]:
+        out = self.words[begin:end]
+        for place, word in enumerate(out):
             if word[0] == "\0" and (word[1:] in self.bound or word[1:] not in _KEPT):
-                word = numbered.setdefault(word, f"v{len(numbered)}")
-            out.append(word)
+                out[place] = numbered.setdefault(word, f"v{len(numbered)}")
         name = hash(tuple(out))  # of this process only: shapes are compared and never kept
         return Shape(name, len(out) - out.count(")"), [self._shape(part) for part in parts])
 
@@ -170,13 +171,15 @@ class _Spelling:
 _Stretch = tuple[int, int, list["_Stretch"]]
 
 
-def _children(node: ast.AST) -> Iterator[ast.AST]:
+def _children(node: ast.AST) -> list[ast.AST]:
+    found: list[ast.AST] = []
     for name in node._fields:
         value = getattr(node, name, None)
-        if isinstance(value, list):
-            yield from (child for child in value if isinstance(child, ast.AST))  # `global` holds bare names
+        if type(value) is list:
+            found += [child for child in value if isinstance(child, ast.AST)]  # `global` holds bare names
         elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
-            yield value
+            found.append(value)
+    return found
 
 
 def _body(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.AST]:

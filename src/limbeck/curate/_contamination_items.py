@@ -116,8 +116,10 @@ def _records(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         try:
             yield from enumerate(_listed(json.loads(text)), start=1)
             return
-        except ValueError:  # one object a line under the name .json
-            pass
+        except ValueError as problem:
+            # JSON lines under the name .json are common: where the first line is whole by itself they are read as such below
+            if not _is_object(text.lstrip().split("\n", 1)[0]):
+                raise InputError(f"{file} is not JSON ({problem}); the items in it would go unnoticed.") from None
     for number, line in enumerate(text.split("\n"), start=1):
         try:
             record = json.loads(line) if line.strip() else None
@@ -127,6 +129,13 @@ def _records(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             ) from None
         if isinstance(record, dict):
             yield number, record
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _listed(value: Any) -> list[Mapping[str, Any]]:

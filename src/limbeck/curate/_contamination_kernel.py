@@ -29,6 +29,7 @@ MOST_POSTINGS = 64
 WHOLE_TURN = 7
 """The salt of the gram that stands for a whole turn of fewer than GRAM tokens."""
 NUMBER = np.uint64(0x9A3F5D7C11E8B2F5)
+GRAM_FACTOR, GRAM_FINISH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD)
 
 
 @compiled
@@ -61,9 +62,9 @@ def gram(hashes: NDArray[np.uint64], numbers: NDArray[np.uint8], at: int, size: 
     value = np.uint64(size * 16 + salt)
     for token in range(at, at + size):
         word = NUMBER if masking and numbers[token] else hashes[token]
-        value = (value ^ word) * np.uint64(0x9E3779B97F4A7C15)
+        value = (value ^ word) * GRAM_FACTOR
         value ^= value >> np.uint64(29)
-    value *= np.uint64(0xFF51AFD7ED558CCD)
+    value *= GRAM_FINISH
     return value ^ (value >> np.uint64(32))
 
 
@@ -138,6 +139,24 @@ def lookup(value: np.uint64, keys: NDArray[np.uint64], values: NDArray[np.int32]
 
 
 @compiled
+def follow(
+    g: int,
+    token: int,
+    filled: int,
+    first: NDArray[np.int64],
+    at_token: NDArray[np.int32],
+    at_posting: NDArray[np.int32],
+) -> int:
+    """Write down the first postings of a gram at a token; returns how many there are now, or -1 where there is no room."""
+    if filled + MOST_POSTINGS > at_token.size:
+        return -1
+    for posting in range(first[g], min(first[g + 1], first[g] + MOST_POSTINGS)):
+        at_token[filled], at_posting[filled] = token, posting
+        filled += 1
+    return filled
+
+
+@compiled
 def hits_of_row(
     hashes: NDArray[np.uint64],
     numbers: NDArray[np.uint8],
@@ -155,31 +174,42 @@ def hits_of_row(
 
     Turns are parted at `bounds`. Returns how many postings are met, or -1 where there is no room for them.
     """
-    filled = 0
+    filled, six, narrow = 0, np.uint64(6), np.uint64(sieve.size - 1)
     common[: bounds[-1] - bounds[0]] = -1
     for piece in range(bounds.size - 1):
         begin, end = bounds[piece], bounds[piece + 1]
-        for size in range(1, GRAM + 1):
-            if not sizes[size]:
+        for token in range(begin, end - GRAM + 1):
+            count = 0
+            for at in range(GRAM):  # `gram` and the sieve of `lookup` written out: calls cost more than they do
+                count += numbers[token + at]
+            value = np.uint64(GRAM * 16)
+            for at in range(GRAM):
+                word = NUMBER if GRAM - count >= 3 and numbers[token + at] else hashes[token + at]
+                value = (value ^ word) * GRAM_FACTOR
+                value ^= value >> np.uint64(29)
+            value *= GRAM_FINISH
+            value ^= value >> np.uint64(32)
+            if not (sieve[(value >> six) & narrow] >> (value & np.uint64(63))) & np.uint64(1):
                 continue
-            for token in range(begin, end - size + 1):
+            g = lookup(value, keys, values, sieve)
+            if g < 0:
+                continue
+            if first[g + 1] - first[g] > MOST_POSTINGS:
+                common[token - bounds[0]] = g
+            filled = follow(g, token - bounds[0], filled, first, at_token, at_posting)
+            if filled < 0:
+                return -1
+        for size in range(1, GRAM):
+            for token in range(begin, end - size + 1 if sizes[size] else begin):
                 g = lookup(gram(hashes, numbers, token, size, 0), keys, values, sieve)
-                if g < 0:
-                    continue
-                last = min(first[g + 1], first[g] + MOST_POSTINGS)
-                if last < first[g + 1] and size == GRAM:
-                    common[token - bounds[0]] = g
-                if filled + MOST_POSTINGS > at_token.size:
+                filled = follow(g, token - bounds[0], filled, first, at_token, at_posting) if g >= 0 else filled
+                if filled < 0:
                     return -1
-                for posting in range(first[g], last):
-                    at_token[filled], at_posting[filled] = token - bounds[0], posting
-                    filled += 1
         if 0 < end - begin < GRAM and sizes[0]:
             g = lookup(gram(hashes, numbers, begin, end - begin, WHOLE_TURN), keys, values, sieve)
-            if g >= 0 and filled + MOST_POSTINGS <= at_token.size:
-                for posting in range(first[g], min(first[g + 1], first[g] + MOST_POSTINGS)):
-                    at_token[filled], at_posting[filled] = begin - bounds[0], posting
-                    filled += 1
+            filled = follow(g, begin - bounds[0], filled, first, at_token, at_posting) if g >= 0 else filled
+            if filled < 0:
+                return -1
     return filled
 
 

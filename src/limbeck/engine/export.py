@@ -3,7 +3,8 @@
     trl            {"prompt": [turns], "completion": [turns]}            the loss is on the completion only
                    {"prompt": [turns], "chosen": [turns], "rejected": [turns]}     rows of `select.pairs`
     axolotl        {"messages": [...]}                                   type: chat_template
-    llamafactory   {"conversations": [{"from": "human", "value": …}]}    sharegpt
+    llamafactory   {"conversations": [{"from": "human", "value": …}]}    sharegpt; calls of tools as function_call
+                   {"conversations": […], "chosen": turn, "rejected": turn}        rows of `select.pairs`, of one turn each
     openai         {"messages": [...]}                                   the fine-tuning API
     hf             a folder of Parquet with `messages`, for datasets.load_dataset("parquet", data_dir=…)
 
@@ -60,10 +61,15 @@ def _write(target: Path, records: list[dict[str, Any]], format_: str) -> None:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _turn(message: Message) -> dict[str, Any]:
+def _turn(message: Message, *, written: bool = False) -> dict[str, Any]:
+    """Return a turn; with `written`, the arguments of tool calls are JSON text, as the OpenAI format has them."""
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls is not None:
         turn["tool_calls"] = json.loads(message.tool_calls)
+        for call in turn["tool_calls"] if written else ():
+            function = call.get("function", call)
+            if not isinstance(function.get("arguments", ""), str):
+                function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
     if message.name is not None:
         turn["name"] = message.name
     return turn
@@ -71,6 +77,11 @@ def _turn(message: Message) -> dict[str, Any]:
 
 def _messages(row: Row) -> dict[str, Any]:
     return {"messages": [_turn(m) for m in row.messages]}
+
+
+def _written(row: Row) -> dict[str, Any]:
+    # as text, too, arguments of different types fit into one column of a table
+    return {"messages": [_turn(m, written=True) for m in row.messages]}
 
 
 def _trl(row: Row) -> dict[str, Any]:
@@ -82,16 +93,48 @@ def _trl(row: Row) -> dict[str, Any]:
 
 
 def _sharegpt(row: Row) -> dict[str, Any]:
-    names = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
-    turns = [{"from": names[m.role], "value": m.content} for m in row.messages if m.role != "system"]
+    pair = row.extra.get("pair")
+    shared = int(pair["shared"]) if isinstance(pair, dict) and "rejected" in row.extra else len(row.messages)
+    record: dict[str, Any] = {"conversations": [_said(m, row) for m in row.messages[:shared] if m.role != "system"]}
+    if shared < len(row.messages):
+        rejected = [Message(**turn) for turn in row.extra["rejected"]]
+        sides = {"chosen": row.messages[shared:], "rejected": rejected}
+        if any(len(turns) != 1 for turns in sides.values()):
+            raise InputError(
+                f"Row {row.id} prefers several turns, llamafactory takes one on each side; export it as trl."
+            )
+        record |= {name: _said(turns[0], row) for name, turns in sides.items()}
     system = next((m.content for m in row.messages if m.role == "system"), None)
-    return {"conversations": turns} if system is None else {"conversations": turns, "system": system}
+    record |= {} if system is None else {"system": system}
+    return record | ({"tools": json.dumps(row.task["tools"], ensure_ascii=False)} if row.task.get("tools") else {})
+
+
+def _said(message: Message, row: Row) -> dict[str, Any]:
+    names = {"user": "human", "assistant": "gpt", "tool": "observation"}
+    if message.tool_calls:
+        return {"from": "function_call", "value": _calls(message, row)}
+    return {"from": names[message.role], "value": message.content}
+
+
+def _calls(message: Message, row: Row) -> str:
+    """Return the calls of a turn as LLaMA-Factory reads them: name and arguments, the arguments as an object."""
+    if message.content.strip():
+        raise InputError(
+            f"Row {row.id} has a turn with both text and a tool call, for which the format llamafactory has no place; "
+            "export it as openai."
+        )
+    calls = [call.get("function", call) for call in json.loads(message.tool_calls or "[]")]
+    found = [
+        {"name": c["name"], "arguments": json.loads(a) if isinstance(a := c.get("arguments", {}), str) else a}
+        for c in calls
+    ]
+    return json.dumps(found, ensure_ascii=False)
 
 
 FORMATS: dict[str, Callable[[Row], dict[str, Any]]] = {
     "trl": _trl,
     "axolotl": _messages,
     "llamafactory": _sharegpt,
-    "openai": _messages,
-    "hf": _messages,
+    "openai": _written,
+    "hf": _written,
 }

@@ -75,11 +75,17 @@ MAY_END = frozenset(MAY.split())
 ENDS = tuple(".!?…:;)]}>\"'”’»`*_|~$。！？；：）】」』،؟।॥%/\\")
 """What the last character of a finished text may be, beside a letter or a digit of a short line."""
 CLOSING = re.compile(
-    r"#|(?:yours|sincerely|best|kind(?:est)?|warm(?:est|ly)?|love|regards|respectfully|thanks?)\b|"
-    r"with (?:\w+ )?(?:love|regards|respect|gratitude|appreciation|thanks|hope|wishes)\b",
+    r"#|\b(?:yours|sincerely|best|kind(?:est)?|warm(?:est|ly)?|love|regards|respectfully|thanks?)\b|"
+    r"\bwith (?:\w+ )?(?:love|regards|respect|gratitude|appreciation|thanks|hope|wishes)\b",
     re.IGNORECASE,
 )
 """How a letter's end or a row of hashtags begins, which has no full stop."""
+SIGNED = 60
+"""Characters at the end of a line in which such a beginning is looked for."""
+MARKER = re.compile(r"\s*(?:[-*•#>|]|\d+[.)])\s*")
+"""How an item of a list, a heading or a row of a table begins."""
+CODE = re.compile(r"[=(){}<>]|^\s*(?:return|import|using|let|var|const)\b")
+"""What a line of a program has and prose has not."""
 PROSE = 8
 """Words of a last line from which on it counts as prose, which ends in a mark."""
 FEW = 2
@@ -117,24 +123,36 @@ def _broken_line(text: str) -> str | None:
     last = re.split(r"\n|(?<=[.!?])\s", text)[-1].strip()
     if last.endswith((",", "(", "[", "{", " -", " –", "—", "=", "+", "&")):
         return f"ends in '{last[-1]}'"
+    if last.endswith(";") and len(last.split()) >= PROSE and not CODE.search(last):
+        return "ends in ';'"
     if last.endswith(ENDS) or not last[-1].isalpha():
         return None
     words = last.split()
     ending = words[-1].lower()
-    if ending in OPEN_WORDS or (ending in MAY_END and len(words) >= PROSE):
-        return f"ends in '{ending}'" if len(words) > 1 or last != text else None
+    alone = len(words) == 1 and last != text  # a last line or sentence of one word
+    if ending in OPEN_WORDS or (ending in MAY_END and (len(words) >= PROSE or alone)):
+        return f"ends in '{ending}'" if len(words) > 1 or alone else None
     return "its last sentence has no end" if _unended(text, last, len(words)) else None
 
 
 def _unended(text: str, last: str, words: int) -> bool:
     """Say whether a last sentence without a mark is odd in this text: a list, a title, a sum or a poem needs none."""
     *before, line = text.split("\n")
-    if re.match(r"\s*(?:[-*•#>|]|\d+[.)])", line) or CLOSING.match(last) or "=" in last:
+    marker = MARKER.match(line)
+    if (
+        (marker and marker[0].strip() in ("#", ">", "|"))
+        or CLOSING.search(line[-SIGNED:])
+        or "=" in last
+        or last[0] in "-–—~"
+    ):
         return False
-    if line.strip() != last:  # sentences before it on the same line have an end
-        return words >= FEW
-    prose = [other.rstrip() for other in before if len(other.split()) >= PROSE]
-    return words >= PROSE and bool(prose) and all(other.endswith(ENDS) for other in prose)
+    own = line[marker.end() :] if marker else line
+    if own.strip() != last:  # sentences before it on the same line have an end
+        return words >= FEW or len(own.split()) > PROSE
+    peers = [other.rstrip() for other in before if bool(MARKER.match(other)) == bool(marker)]
+    prose = [other for other in peers if len(other.split()) >= PROSE]
+    enough = 2 if marker else 1  # of items one alone says nothing about the next
+    return words >= (FEW if marker else PROSE) and len(prose) >= enough and all(other.endswith(ENDS) for other in prose)
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str | None:

@@ -59,7 +59,7 @@ class Agreement(Whole):
     allow: tuple[str, ...] = ()
     """Packages of this environment that programs may import."""
     level: Level = "strict"
-    """The weakest confinement that will do."""
+    """The weakest confinement that will do, or a backend."""
 
     def key(self, row: Row) -> str:
         """Return the group: programs and tests of other prompts do not matter."""

@@ -67,7 +67,7 @@ class Tools(Each):
     memory_mb: int = 256
     """Memory limit for running them, in MiB."""
     level: Level = "strict"
-    """The weakest confinement that will do for implementations; `rlimit-only` is none."""
+    """The weakest confinement that will do for implementations, or a backend; `rlimit-only` is none."""
 
     def each(self, row: Row) -> Asking:
         """Score one response."""
