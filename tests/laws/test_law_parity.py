@@ -27,6 +27,7 @@ pytestmark = clusters.GROUP
 SHARD = 9
 RECIPES: dict[str, dict[str, Any]] = {
     "answers_only": {"problems": 12, "samples": 2, "updates": 2, "test": 4},
+    "dagger": {"problems": 10, "rounds": 1, "sft_updates": 2, "updates": 2, "students": 1, "test": 4},
     "explanation_tuning": {"problems": 12, "samples": 2, "epochs": 1.0, "test": 4},
     "lima_selection": {"problems": 16, "keep": 3},
     "on_policy_distillation": {"problems": 12, "samples": 2, "updates": 2, "students": 1, "test": 4},
@@ -35,6 +36,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "rejection_sampling": {"samples": 2, "limit": 24},
     "s1_selection": {"problems": 9, "each": 2},
     "star": {"problems": 8, "labelled": 8, "rounds": 1, "test": 4},
+    "weak_to_strong": {
+        **{"pretrained": 8, "strong_updates": 2, "labelled": 8, "weak_updates": 2},
+        **{"problems": 8, "updates": 2, "students": 1, "test": 4},
+    },
 }
 """Each recipe's parameters for a run that trains, but not for long; a new recipe is added here."""
 MORE: dict[str, list[dict[str, Any]]] = {
@@ -47,10 +52,17 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "select.pairs": [{"k": 2, "against": "random"}],
 }
 """Further options under which a step does something else with rows. No two ask the same: who asks first has the tokens."""
-BY_HAND = ("curate.leaks", "evaluate.curves", "train.quality")
+BY_HAND = (
+    "curate.leaks",
+    "evaluate.curves",
+    "train.quality",
+    "train.cache_logits",
+    "train.reward",
+    "train.process_reward",
+)
 """Artefacts that no shipped recipe makes: they are made by the driver, by the very code of the local backend."""
-ARTEFACTS = ("results.json", "outcomes.jsonl", "compare.json", "curves.json")
-NEEDS_WEIGHTS = ("curate.semantic", "score.reward", "score.quality")
+ARTEFACTS = ("results.json", "outcomes.jsonl", "compare.json", "recovered.json", "curves.json")
+NEEDS_WEIGHTS = ("curate.semantic", "score.reward", "score.process_reward", "score.quality")
 """What can not run without weights that do not come with the package."""
 
 

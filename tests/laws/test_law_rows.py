@@ -29,7 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """The options of the steps that have required ones; a new step with such options is added here."""
 GROWS = ("generate.", "prompts.", "mix.")
-MODEL = ("curate.semantic", "score.reward", "score.quality")
+MODEL = ("curate.semantic", "score.reward", "score.process_reward", "score.quality")
 """What needs weights that do not come with the package; its own test makes some."""
 PASSING = [n for n in step_names() if issubclass(find_step(n), Each | Whole) and not n.startswith((*GROWS, *MODEL))]
 GROWING = [n for n in step_names() if issubclass(find_step(n), Each | Whole) and n.startswith(GROWS)]

@@ -82,3 +82,11 @@ def test_without_programs_or_tests_there_is_no_score() -> None:
         assert judged.scores == {} and judged.labels["agreement"] == "nothing-to-compare"
     nothing, *_ = Agreement().whole([row("Nothing."), row(python(PLUS)), row(GOOD[0], role="tests")])
     assert nothing.scores == {"agreement": 0.0, "tests_passed": 0.0} and nothing.labels["agreement"] == "no-answer"
+
+
+def test_validate() -> None:
+    """Also all together: the examples are groups of their own."""
+    examples = Agreement.validate()
+    scored = Agreement().whole([example for example, _ in examples])
+    assert [row.scores.get("agreement", 0.0) for row in scored] == [score for _, score in examples]
+    assert {score for _, score in examples} == {0.0, 1.0}

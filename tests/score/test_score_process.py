@@ -138,7 +138,12 @@ def test_steps_are_prefixes_in_order(text: str) -> None:
 
 def test_the_first_error_is_told() -> None:
     judged = drive(Process(), row(RIGHT.replace("17 * 2 = 34", "17 * 2 = 35")))
-    assert judged.extra["process"] == {"steps": 4, "arithmetic": [None, 1.0, 0.0, None], "first_error": 3}
+    assert judged.extra["process"] == {
+        "steps": 4,
+        "ends": step_ends(judged.response),
+        "arithmetic": [None, 1.0, 0.0, None],
+        "first_error": 3,
+    }
     assert judged.scores == {"process": 0.0}
 
 

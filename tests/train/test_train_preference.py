@@ -18,6 +18,8 @@ from tiny_students import WORDS, Here, copying, make_model, make_tokenizer, row_
 
 from limbeck.core.errors import InputError, SealedError, UsageError
 from limbeck.select.pairs import Pairs as SelectPairs
+from limbeck.train._pairs import Pair, Pairs
+from limbeck.train.examples import Example
 from limbeck.train.preference import Preference
 from limbeck.train.student import load_student
 
@@ -95,13 +97,25 @@ def test_the_first_update_starts_at_the_reference(here):
     assert len(reference) == len(pairs(20)) and all(a < 0 and b < 0 for a, b in reference)
 
 
-def test_splitting_an_update_does_not_change_it(here):
+def test_splitting_and_packing_do_not_change_an_update(here):
     made = []
-    for name, micro in (("whole", 16384), ("split", 30)):
-        list(Preference(**FAST | {"micro_tokens": micro, "learning_rate": 1e-3}).make(pairs(30), here(name)))
+    for name, extra in {"whole": {}, "split": {"micro_tokens": 30}, "packed": {"pack_width": 90}}.items():
+        list(Preference(**FAST | {"learning_rate": 1e-3} | extra).make(pairs(30), here(name)))
         made.append(load_student(here(name).folder / "student").model.state_dict())
     for name, tensor in made[0].items():
-        assert torch.allclose(tensor, made[1][name], atol=3e-4), name
+        assert all(torch.allclose(tensor, other[name], atol=3e-4) for other in made[1:]), name
+
+
+def test_packed_rows_hold_several_whole_pairs_in_order(student):
+    def side(name: str, length: int) -> Example:
+        return Example(name, (1,) * length, (True,) * length)
+
+    short = [Pair(name, side(name, 4 + place), side(name, 5)) for place, name in enumerate("01234")]
+    stream = Pairs(load_student(student), short, "dpo", 0.1, False, 16384, 32)
+    rows = [row for batch in stream.split(stream.take(0, range(5))) for row in batch]
+    assert max(len(row) for row in rows) >= 4 and all(sum(len(e.ids) for e in row) <= 32 for row in rows)
+    assert all([a.row for a in row[::2]] == [b.row for b in row[1::2]] for row in rows)
+    assert sorted(e.row for row in rows for e in row) == sorted("0123401234")
 
 
 def test_only_what_comes_after_the_shared_turns_is_trained_on(here):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_students import make_model
 
+from limbeck.train._compiled_decoder import Compiled
 from limbeck.train._decoder import Own, Plain, decoder_for, is_plain
 from limbeck.train._rollout import Sampling, draw, rollouts
 
@@ -32,7 +33,7 @@ def test_greedy_rollouts_are_those_of_generate(changes):
         for name, parameter in model.named_parameters():
             if name.endswith("bias") or "norm" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.3)
-    assert is_plain(model)
+    assert is_plain(model) and isinstance(decoder_for(model, 2), Compiled)
     expected = []
     for prompt in PROMPTS:
         ids = torch.tensor([prompt])
@@ -40,13 +41,14 @@ def test_greedy_rollouts_are_those_of_generate(changes):
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20, eos_token_id=2, pad_token_id=0
         )
         expected.append(tuple(out[0, len(prompt) :].tolist()))
-    for decoder in (Plain(model, 2), Own(model)):
+    for decoder in (Compiled(model, 2), Plain(model, 2), Own(model)):
         assert [r.tokens for r in write(model, decoder=decoder, rows=2)] == expected
 
 
-def test_both_decoders_give_the_logits_of_the_model_while_rows_come_and_go():
+@pytest.mark.parametrize("kind", [Plain, Compiled])
+def test_decoders_give_the_logits_of_the_model_while_rows_come_and_go(kind):
     model = make_model(num_key_value_heads=1).eval()
-    plain = Plain(model, 4)
+    plain = kind(model, 4)
     texts = [[1, 5, 9, 30], [1, 7], [1, 8, 8]]
     with torch.inference_mode():
         plain.admit(texts[:2])
@@ -63,9 +65,62 @@ def test_both_decoders_give_the_logits_of_the_model_while_rows_come_and_go():
 def test_the_room_grows_with_the_text():
     model = make_model().eval()
     long = Sampling(temperature=1.0, max_tokens=230)
-    a, b = (write(model, PROMPTS[:2], long, decoder=d) for d in (Plain(model, 64), Own(model)))
-    assert max(len(r.tokens) for r in a) > 150, "no text went over the first room"
-    assert [r.tokens for r in a] == [r.tokens for r in b]
+    made = [write(model, PROMPTS[:2], long, decoder=d) for d in (Compiled(model, 64), Plain(model, 64), Own(model))]
+    assert max(len(r.tokens) for r in made[0]) > 150, "no text went over the first room"
+    assert [r.tokens for r in made[0]] == [r.tokens for r in made[1]] == [r.tokens for r in made[2]]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 9))
+def test_any_coming_and_going_leaves_each_row_with_its_own_text(seed, rows, turns):
+    """Rows join, leave and change places at random; each has, all the time, the logits of its own text alone."""
+    rng, model = np.random.default_rng(seed), make_model(vocab_size=40).eval()
+    decoder, texts = Compiled(model, rows), []
+    with torch.inference_mode():
+        for _ in range(turns):
+            joining = [[1, *rng.integers(3, 40, rng.integers(1, 9)).tolist()] for _ in range(rows - len(texts))]
+            joining = joining[: rng.integers(0, len(joining) + 1)]
+            if joining:
+                decoder.admit(joining)
+                texts += joining
+            if not texts:
+                continue
+            tokens = rng.integers(3, 40, len(texts)).tolist()
+            logits = decoder.step(torch.tensor(tokens))
+            for text, token, got in zip(texts, tokens, logits, strict=True):
+                text.append(token)
+                assert torch.allclose(got, model(torch.tensor([text])).logits[0, -1], atol=1e-4)
+            order = rng.permutation(len(texts))[: rng.integers(0, len(texts) + 1)].tolist()
+            decoder.keep(order)
+            texts = [texts[place] for place in order]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 300), st.floats(0.1, 4), st.sampled_from([0.1, 3.0, 40.0]))
+def test_the_compiled_draw_is_the_other_one(seed, width, temperature, spread):
+    """Same logits, same chances: the same tokens, but where a chance falls on an edge, and the same log-probabilities."""
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(0, spread, (50, width)).astype(np.float32))
+    logits[rng.random(logits.shape) < 0.1] = -torch.inf
+    logits[:, 0] = 0.0
+    chances = torch.from_numpy(rng.random(50))
+    decoder = Compiled(make_model(), 1)
+    tokens, scores = decoder.draw(logits, chances, temperature)
+    assert torch.allclose(scores, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0], atol=1e-5, rtol=1e-5)
+    expected = draw(logits, chances, Sampling(temperature=temperature))
+    bounds = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    for row in (tokens != expected).nonzero()[:, 0].tolist():
+        assert (bounds[row] - chances[row]).abs().min() < 1e-5
+
+
+def test_extreme_states_stay_finite():
+    """Gates and scores of hundreds: the polynomial exponential neither overflows nor loses the largest."""
+    model = make_model(initializer_range=1.0).eval()
+    assert is_plain(model, Compiled)
+    ids = [1, *range(5, 60)]
+    with torch.inference_mode():
+        got = Compiled(model, 1).admit([ids])[0]
+        assert torch.allclose(got, model(torch.tensor([ids])).logits[0, -1], rtol=1e-3, atol=0.05)
 
 
 def test_models_of_another_make_are_left_to_their_own_forward():

@@ -144,13 +144,24 @@ def leading(value: np.uint64) -> int:
 
 
 @compiled
+def ascii_run(data: Bytes, at: int, end: int, ahead: np.uint64) -> tuple[np.uint64, np.uint64, int, np.uint64, int]:
+    """Hash the ASCII letters and digits that begin at `at`; return state, waiting chunk, its bytes, those seen last, the end."""
+    state, held = BASIS, min(leading(ahead), end - at)
+    while held == 8:
+        state, at = mixed(state ^ (ahead | LOWER)), at + 8
+        ahead = eight(data, min(at, data.size - 1))
+        held = min(leading(ahead), end - at)
+    chunk = (ahead | LOWER) & ((np.uint64(1) << np.uint64(8 * held)) - np.uint64(1))
+    return state, chunk, held, ahead, at + held
+
+
+@compiled
 def scan_piece(
     data: Bytes, start: int, end: int, tables: Tables, classes: Bytes, operators: bool, filled: int, out: Out
 ) -> int:
     """Append the tokens of `data[start:end]` and return how many there are now, or -1 when they do not fit."""
     (fold, expansion, kinds), (hashes, begins, ends), at, room = tables, out, start, out[0].size
-    # a word is hashed by chunks of up to eight ASCII letters, and letter by letter otherwise; `state` is of what is hashed,
-    # `chunk` waits with `held` bytes. left: the operand last seen on this line; gap: whether white space followed it
+    # `state` is the hash so far, `chunk` waits with `held` bytes; left: the operand last seen on this line; gap: white space after
     inside, state, chunk, held = False, BASIS, np.uint64(0), 0
     begin, close, joining, left, gap = start, start, False, 0, False
     # an operator that waits for its right operand: its first character, bytes (0: there is none), left operand, ...
@@ -167,18 +178,11 @@ def scan_piece(
             if found == BREAK:
                 length, left, gap, at = 0, 0, False, at + 1
                 continue
-            if length > 0:
-                if counts(sign, length, sign_left, int(kinds[data[at]]), gap_before, gap):
-                    filled = put(value, sign_at - start, sign_at + length - start, filled, hashes, begins, ends)
-                length = 0
-            begin, state, held = at, BASIS, min(leading(ahead), end - at)
-            while held == 8:
-                state, at = mixed(state ^ (ahead | LOWER)), at + 8
-                ahead = eight(data, min(at, data.size - 1))
-                held = min(leading(ahead), end - at)
-            chunk = (ahead | LOWER) & ((np.uint64(1) << np.uint64(8 * held)) - np.uint64(1))
-            close = at = at + held
-            left, gap = int(kinds[data[at - 1]]), False
+            if length > 0 and counts(sign, length, sign_left, int(kinds[data[at]]), gap_before, gap):
+                filled = put(value, sign_at - start, sign_at + length - start, filled, hashes, begins, ends)
+            begin = at
+            state, chunk, held, ahead, close = ascii_run(data, at, end, ahead)
+            at, length, left, gap = close, 0, int(kinds[data[close - 1]]), False
             after = ahead >> np.uint64(8 * held) & np.uint64(0xFF)
             if at < end and (after >= 0x80 or after == 0x27):  # the word may go on
                 inside = True
@@ -226,8 +230,7 @@ def scan_piece(
             elif kind == OPERATOR and operators:
                 sign, length, sign_left, sign_at = character, width, left, at
                 gap_before, value, gap = gap, fed, False
-            else:
-                # a bracket that opens is an operand as good as any: 3 * (x + 1)
+            else:  # a bracket that opens is an operand as good as any: 3 * (x + 1)
                 if kind == OPEN and length > 0 and counts(sign, length, sign_left, LETTER, gap_before, gap):
                     filled = put(value, sign_at - start, sign_at + length - start, filled, hashes, begins, ends)
                 length, left, gap = 0, left if kind == CLOSE else 0, False

@@ -164,8 +164,7 @@ class Cache:
         if self._reserve.exists():
             return
         try:
-            room = shutil.disk_usage(self.path.parent).free // 10
-            self._reserve.write_bytes(bytes(min(RESERVE_BYTES, room)))  # not a hole: it must really take the room
+            _take_room(self._reserve, min(RESERVE_BYTES, shutil.disk_usage(self.path.parent).free // 10))
         except OSError:
             self._reserve.unlink(missing_ok=True)
             raise
@@ -250,6 +249,15 @@ def _settle(batch: Sequence[_Write], failure: StorageError | None) -> None:
 
     if waiting and not waiting[0].get_loop().is_closed():
         waiting[0].get_loop().call_soon_threadsafe(wake)
+
+
+def _take_room(path: Path, size: int) -> None:
+    """Make a file that really takes the room of its size: no hole."""
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # nothing is written where the file system knows how
+        except (AttributeError, OSError):  # it does not, or the system has no such call; a full disk fails here again
+            file.write(bytes(size))
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

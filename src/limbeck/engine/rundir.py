@@ -330,18 +330,23 @@ def short_reason(reason: str) -> str:
 
 def environment() -> dict[str, Any]:
     """Return what a reader needs to know of the machine: versions and size, nothing that names it."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    versions = {name: version for name in _PACKAGES if (version := _version(name))}
     return {
         "python": platform.python_version(),
         "system": platform.system(),
         "cpus": os.cpu_count(),
         "packages": versions,
     }
+
+
+def _version(package: str) -> str | None:
+    # the one line that is wanted: `metadata.version` parses all of a package's description as an e-mail, 3 ms each
+    try:
+        told = metadata.distribution(package).read_text("METADATA") or ""
+    except metadata.PackageNotFoundError:
+        return None
+    found = re.search(r"^Version:\s*(\S+)", told, re.MULTILINE)
+    return found[1] if found else None
 
 
 def write_json(path: Path, value: Any) -> None:

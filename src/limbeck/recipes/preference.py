@@ -9,6 +9,8 @@ as many updates of fine-tuning on the chosen answers alone: what the rejected on
 
 from __future__ import annotations
 
+from typing import Any
+
 from limbeck.core.recipe import Recipe
 from limbeck.core.step import Step
 from limbeck.curate.exact import Exact
@@ -33,11 +35,17 @@ def preference(
     sft_updates: int = 100,
     updates: int = 60,
     beta: float = 0.1,
+    learning_rate: float = 2e-4,
     students: int = 3,
     test: int = 400,
+    answers: int = 1,
     seed: int = 0,
 ) -> Recipe:
-    """Fine-tune, sample the student, pair its right answers with its wrong ones, prefer, and compare on sealed problems."""
+    """Fine-tune, sample the student, pair its right answers with its wrong ones, prefer, and compare on sealed problems.
+
+    With `answers` of 2 or more each problem is sampled so often at temperature 1; 1 is greedy.
+    """
+    asked: dict[str, Any] = {"samples": answers, "temperature": 1.0 if answers > 1 else 0.0, "max_tokens": 192}
     family = ("word_problems", "chains")
     steps: list[Step] = [
         Tasks(name="test", family=family, count=test, split="test", sealed=True, seed=seed),
@@ -58,10 +66,18 @@ def preference(
             Math(name=f"judged-{s}"),
             Pairs(name=f"pairs-{s}"),
             Sft(name=f"chosen-{s}", student=first, updates=updates, learning_rate=1e-3, seed=draw),
-            Preference(name=f"dpo-{s}", after=f"pairs-{s}", student=first, updates=updates, beta=beta, seed=draw),
+            Preference(
+                name=f"dpo-{s}",
+                after=f"pairs-{s}",
+                student=first,
+                updates=updates,
+                beta=beta,
+                learning_rate=learning_rate,
+                seed=draw,
+            ),
         ]
         for arm, name in ARMS.items():
-            run = Run(name=f"eval-{name}-{s}", after="test", model=f"step:{name}-{s}", label=arm, max_tokens=192)
+            run = Run(name=f"eval-{name}-{s}", after="test", model=f"step:{name}-{s}", label=arm, **asked)
             steps.append(run)
             runs[arm].append(f"step:{run.name}")
     return Recipe(steps=[*steps, Compare(after="test", arms={arm: tuple(found) for arm, found in runs.items()})])

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from limbeck.core.row import Row
+from limbeck.core.row import Message, Row, new_row
 from limbeck.core.step import Whole
 from limbeck.sandbox import Level
 from limbeck.score._code_extract import fenced, program_in
@@ -77,6 +77,11 @@ class Agreement(Whole):
                     out[place] = row
         return out
 
+    @classmethod
+    def validate(cls) -> list[tuple[Row, float]]:  # type: ignore[override]
+        """Return programs, each alone with its tests: those that pass all (1.0), and those that pass none (0.0)."""
+        return [(_example(response, place), score) for place, (response, score) in enumerate(EXAMPLES)]
+
     def _group(self, rows: Sequence[Row], pool: ThreadPoolExecutor) -> list[Row]:
         own = [_asserts(row.response) if row.labels.get(ROLE) == "tests" else [] for row in rows]
         shared = next((t for row in rows if isinstance(t := row.task.get("agreement_tests"), list)), [])
@@ -110,6 +115,21 @@ class Agreement(Whole):
             if test not in void and verdict is not None and verdict.passed:
                 passed[program].add(test)
         return Matrix(programs, [t for t in tests if t not in void], {p: frozenset(t) for p, t in passed.items()})
+
+
+EXAMPLES = (
+    ("def add(a, b):\n    return a + b", 1.0),
+    ("```python\ndef add(*terms):\n    return sum(terms)\n```", 1.0),
+    ("def add(a, b):\n    return a - b", 0.0),
+    ("def add(a, b):\n    raise SystemExit(0)", 0.0),
+    ("The sum of a and b.", 0.0),
+)
+
+
+def _example(response: str, place: int) -> Row:
+    turns = (Message(role="user", content="Add two numbers."), Message(role="assistant", content=response))
+    task = {"name": "add", "agreement_tests": ["assert add(2, 3) == 5", "assert add(-1, 2) == 1"]}
+    return new_row(messages=turns, task=task, made_by={"step": "score.agreement", "use": "validate", "example": place})
 
 
 def _worth(matrix: Matrix, copies: Counter[str]) -> dict[frozenset[str], float]:

@@ -4,7 +4,8 @@
               2. Add 5: 12 + 5 = 18.
               Answer: 18
     Process()                       scores  {"process": 0.0}
-                                    extra["process"]  {"steps": 3, "arithmetic": [null, 0.0, null], "first_error": 2}
+                                    extra["process"]  {"steps": 3, "ends": [20, 42, 53], "arithmetic": [null, 0.0, null],
+                                                       "first_error": 2}
     Process(teacher="embedded")     extra["process"]  {…, "values": [0.875, 0.0, 0.0]}
 
 *Arithmetic* (no teacher): every equation between numbers is computed again, exactly (`_process_arithmetic.py`). 1 if all hold,
@@ -15,6 +16,8 @@ a verifier says how many of the ends are right. This is how Math-Shepherd (Wang 
 model. Its hard label (1 if any end is right) calls more and more wrong steps right as `completions` grows, so the default is
 soft: the share that is right. The last step is the whole response: it is verified, not continued. `process` is the least value
 (or the product, or the last).
+
+`ends` says at which character of the response each step ends; `train.process_reward` learns the values at these places.
 
 The labels are those of steps, not of answers: a right answer may follow from a wrong step. They are noisy (Zhang et al. 2025);
 where both are there, a step with a false equation keeps its Monte-Carlo value and `first_error` says so."""
@@ -75,7 +78,7 @@ class Process(Each):
         if not begins:
             return row.with_labels(process="no-response")
         held = arithmetic(row.response, begins)
-        told: dict[str, Any] = {"steps": len(begins), "arithmetic": held}
+        told: dict[str, Any] = {"steps": len(begins), "ends": begins, "arithmetic": held}
         if 0.0 in held:
             told["first_error"] = held.index(0.0) + 1
         if not self.teacher:

@@ -28,6 +28,7 @@ from limbeck.teachers import _chat, _completions, _form, _reading, _status
 from limbeck.teachers._address import Address
 from limbeck.teachers._dialect import Dialect
 from limbeck.teachers._http import Heard, Session
+from limbeck.teachers._prompt_logprobs import PromptLogprobs
 from limbeck.teachers._sampling import Watch
 
 HOME = "https://api.openai.com/v1"
@@ -102,6 +103,10 @@ class OpenAI:
             tokens_cached=counts.tokens_cached,
             pause=_status.pause(heard.headers),
         )
+
+    def prompt_logprobs(self) -> PromptLogprobs:
+        """Return what asks for the log-probabilities of given texts, over this teacher's connections."""
+        return PromptLogprobs(self._address, self._session, self._model)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -8,14 +8,16 @@
 `Plain` writes out what a model of the Llama layout does (Llama, Qwen2, Mistral without windows) with as few operations
 as there are: on a model of a million weights the modules around the arithmetic cost more than the arithmetic. There is no
 padding on the left; every row writes at its own position, so a row that ends leaves its place to a new prompt while the
-others go on. It is used where it gives, on a try, the logits of the model itself; `Any` (the model's own forward with
-its cache) serves every other model.
+others go on. In 32 bits on a CPU all but the matrix products is compiled (`_compiled_decoder`). Either is used where it gives, on
+a try, the logits of the model itself; `Own` (the model's own forward with its cache) serves every other model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +29,8 @@ ROOM = 136
 PREFILL_TOKENS = 4096
 """How many prompt tokens go through the layers at once."""
 LAYOUT = ("llama", "qwen2", "mistral")
+_TRIED: WeakKeyDictionary[Any, dict[type, bool]] = WeakKeyDictionary()
+"""Which decoders were found to be right for which models."""
 
 
 class Decoder(Protocol):
@@ -50,24 +54,44 @@ class Decoder(Protocol):
 
 def decoder_for(model: Any, rows: int) -> Decoder:
     """Return the fast decoder where it is right for this model, else the one that any model has."""
-    return Plain(model, rows) if is_plain(model) else Own(model)
+    kind = _fastest(model)
+    return kind(model, rows) if is_plain(model, kind) else Own(model)
 
 
-def is_plain(model: Any) -> bool:
-    """Say whether `Plain` gives the logits of the model itself: by its parts, and then by trying both."""
+def _fastest(model: Any) -> type[Plain]:
+    """Return the compiled decoder for 32 bits on a CPU, where there is a compiler."""
+    if model.device.type == "cpu" and model.dtype == torch.float32 and find_spec("numba"):
+        from limbeck.train._compiled_decoder import Compiled
+
+        return Compiled
+    return Plain
+
+
+def is_plain(model: Any, kind: type[Plain] | None = None) -> bool:
+    """Say whether `Plain` (or a `kind` of it) gives the logits of the model itself: by its parts, then by trying both.
+
+    It is tried once for each model, not for each of its rollouts: training changes weights, and not what is computed with them.
+    """
     config = model.config
-    windows = any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
+    windows = any(layer != "full_attention" for layer in getattr(config, "layer_types", None) or ())
     if config.model_type not in LAYOUT or windows or _windowed(config):
         return False
     if getattr(config, "hidden_act", "") != "silu" or not _linear(model):
         return False
-    ids = [(7 * place + 3) % config.vocab_size for place in range(11)]
+    found = _TRIED.setdefault(model, {})
+    if (kind or Plain) not in found:
+        found[kind or Plain] = _agrees(model, kind or Plain)
+    return found[kind or Plain]
+
+
+def _agrees(model: Any, kind: type[Plain]) -> bool:
+    ids = [(7 * place + 3) % model.config.vocab_size for place in range(11)]
     with torch.no_grad():
         training = model.training
         model.eval()
         own_1V = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[:, -1]
         model.train(training)
-        tried = Plain(model, 1)
+        tried = kind(model, 1)
         tried.admit([ids[:-1]])
         made_1V = tried.step(torch.tensor(ids[-1:], device=model.device))
     return torch.allclose(
@@ -108,6 +132,8 @@ class Plain:
     """A model of the Llama layout; a copy of its weights is laid out for decoding, so make a new one after every update."""
 
     joins = True
+    set_aside = staticmethod(torch.zeros)
+    """Makes room for keys and values; what is masked must be finite."""
 
     def __init__(self, model: Any, rows: int) -> None:
         config, base = model.config, model.base_model
@@ -164,7 +190,7 @@ class Plain:
         turn = self.turns_SW[:longest].repeat(many, 1)
         hidden = self.embed_VD[ids.reshape(-1)]
         for place, block in enumerate(self.blocks):
-            query, key, value = self._mixed(hidden, block, turn, (many, longest))
+            query, key, value = self._turned(self._projected(hidden, block), turn, (many, longest))
             self.keys[place, rows, ..., :longest] = key.transpose(-1, -2)
             self.values[place, rows, ..., :longest] = value.transpose(-1, -2)
             answer = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0, enable_gqa=True)
@@ -187,7 +213,7 @@ class Plain:
         future = future_R1S.repeat_interleave(self.groups, dim=0)
         hidden = self.embed_VD[tokens_R]
         for place, block in enumerate(self.blocks):
-            query, key, value = self._mixed(hidden, block, turn, (many, 1))
+            query, key, value = self._turned(self._projected(hidden, block), turn, (many, 1))
             keys, values = self.keys[place, :many], self.values[place, :many]
             keys[rows_R, ..., at_R], values[rows_R, ..., at_R] = key[:, :, 0], value[:, :, 0]
             query = query.reshape(many * self.groups, -1, self.width)
@@ -208,14 +234,15 @@ class Plain:
         self.count = len(rows)
         self.seen = int(self.lengths_R[: self.count].max()) if rows else 0
 
-    def _mixed(
-        self, hidden: torch.Tensor, block: _Block, turn: torch.Tensor, shape: tuple[int, int]
+    def _projected(self, hidden: torch.Tensor, block: _Block) -> torch.Tensor:
+        mixed = self._normed(hidden) @ block.attend_DE
+        return mixed if block.attend_bias_E is None else mixed + block.attend_bias_E
+
+    def _turned(
+        self, mixed: torch.Tensor, turn: torch.Tensor, shape: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return queries, keys and values as (rows, heads, tokens, width), queries and keys turned to their positions."""
-        mixed = self._normed(hidden) @ block.attend_DE
-        if block.attend_bias_E is not None:
-            mixed = mixed + block.attend_bias_E
-        mixed = mixed.view(len(hidden), -1, self.width)
+        mixed = mixed.view(len(mixed), -1, self.width)
         turned = mixed[:, : self.heads + self.groups]
         half = self.width // 2
         cosine, sine = turn[:, None, : self.width], turn[:, None, self.width :]
@@ -244,7 +271,7 @@ class Plain:
         # positions last: a vector times [width, positions] takes a fifth of the time of one times its transpose
         shape = (len(self.blocks), len(self.lengths_R), self.groups, self.width, self.room)
         for name in ("keys", "values"):
-            wider = torch.zeros(shape, dtype=self.dtype, device=self.device)
+            wider = self.set_aside(shape, dtype=self.dtype, device=self.device)
             if old:
                 wider[..., :old] = getattr(self, name)
             setattr(self, name, wider)

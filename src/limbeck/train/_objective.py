@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from limbeck.train import losses
+from limbeck.train._likeliest import Likeliest, tensors
 from limbeck.train._prefixes import Tally, Written
 from limbeck.train.packing import MicroBatch
 from limbeck.train.student import LoadedStudent, predicting_logits, predicting_states
@@ -29,9 +30,9 @@ class Objective:
     """The loss of a micro-batch, for one student and one teacher."""
 
     student: LoadedStudent
-    teacher: LoadedStudent
+    teacher: LoadedStudent | Likeliest
     options: dict[str, Any]
-    """The options of `losses.divergence`."""
+    """The options of `losses.divergence`, or of `losses.top_k_divergence` where the teacher tells its likeliest tokens."""
     rewarded: bool
     kl: float
     tally: Tally
@@ -45,34 +46,57 @@ class Objective:
         logits_TV = predicting_logits(self.student, batch).float()
         loss = -_surrogate(logits_TV, batch)
         if self.kl:
-            with torch.no_grad():
-                teacher_TV = predicting_logits(self.teacher, batch)
-            apart = losses.divergence(logits_TV, teacher_TV, batch.targets_T, reduction="sum", **self._options())
+            apart = self._apart(logits_TV, batch)
             self.tally.divergence += apart.item()
             loss = loss + self.kl * apart
         self.tally.trained += len(batch.targets_T)
         return loss
 
     def _divergence(self, batch: MicroBatch) -> torch.Tensor:
-        if not (self.student.separable and self.teacher.separable):
-            with torch.no_grad():
-                teacher_TV = predicting_logits(self.teacher, batch)
-            student_TV = predicting_logits(self.student, batch)
-            return losses.divergence(student_TV, teacher_TV, batch.targets_T, reduction="sum", **self._options())
+        student, teacher = self.student, self.teacher
+        if not student.separable or (isinstance(teacher, LoadedStudent) and not teacher.separable):
+            return self._apart(predicting_logits(student, batch), batch)
+        head = student.model.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        if not isinstance(teacher, LoadedStudent):
+            ids, log_probs = self._likeliest(teacher, batch)
+            states_TD = predicting_states(student, batch)
+            return losses.fused_top_k_divergence(
+                states_TD,
+                head.weight,
+                log_probs,
+                ids,
+                batch.targets_T,
+                student_bias=bias,
+                reduction="sum",
+                **self.options,
+            )
         with torch.no_grad():
-            teacher_TD = predicting_states(self.teacher, batch)
-        heads = [m.model.get_output_embeddings() for m in (self.student, self.teacher)]
+            teacher_TD = predicting_states(teacher, batch)
+        other = teacher.model.get_output_embeddings()
         return losses.fused_divergence(
-            predicting_states(self.student, batch),
-            heads[0].weight,
+            predicting_states(student, batch),
+            head.weight,
             teacher_TD,
-            heads[1].weight,
+            other.weight,
             batch.targets_T,
-            student_bias=getattr(heads[0], "bias", None),
-            teacher_bias=getattr(heads[1], "bias", None),
+            student_bias=bias,
+            teacher_bias=getattr(other, "bias", None),
             reduction="sum",
             **self._options(),
         )
+
+    def _apart(self, logits_TV: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+        """Return the divergence of the student's logits from the teacher, summed."""
+        if not isinstance(self.teacher, LoadedStudent):
+            ids, log_probs = self._likeliest(self.teacher, batch)
+            return losses.top_k_divergence(logits_TV, log_probs, ids, batch.targets_T, reduction="sum", **self.options)
+        with torch.no_grad():
+            teacher_TV = predicting_logits(self.teacher, batch)
+        return losses.divergence(logits_TV, teacher_TV, batch.targets_T, reduction="sum", **self._options())
+
+    def _likeliest(self, teacher: Likeliest, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        return tensors(teacher.top(batch.documents), self.student.width, self.student.device)
 
     def _options(self) -> dict[str, Any]:
         return self.options | ({"lost": self.lost} if self.options["shared"] is not None else {})

@@ -3,7 +3,8 @@
     pair     chosen 41 tokens, 24 of them trained; rejected 44, 27; reference (-3.1, -2.8) nats
     h        (log q(chosen) + 3.1) - (log q(rejected) + 2.8)
 
-A micro-batch holds whole pairs, a row for each side: chosen, rejected, chosen, rejected ...
+A micro-batch holds whole pairs, a row for each side: chosen, rejected, chosen, rejected ... Packed, they stand in that order
+within the rows.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from limbeck.train import _ranks
 from limbeck.train.examples import Example
-from limbeck.train.packing import MicroBatch, collate
+from limbeck.train.packing import MicroBatch, collate, rows_of
 from limbeck.train.student import LoadedStudent, predicting_logits
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Pairs:
     beta: float
     by_length: bool
     micro_tokens: int
+    width: int = 0
+    """Pack whole pairs into rows of so many tokens; 0 gives each side a row."""
     sums: dict[str, float] = field(default_factory=dict)
     """Since the last line of the curve."""
     by_row: dict[str, Pair] = field(init=False)
@@ -57,12 +61,19 @@ class Pairs:
         pairs = [list(documents[i : i + 2]) for i in range(0, len(documents), 2)]
         pairs.sort(key=lambda pair: -max(len(side.ids) for side in pair))
         batches: list[list[list[Example]]] = []
-        for pair in pairs:
-            widest = len(max(batches[-1], key=lambda row: len(row[0].ids))[0].ids) if batches else 0
-            if not batches or (len(batches[-1]) + 2) * widest > self.micro_tokens:
+        for rows in self._rows(pairs):
+            widest = max(sum(len(e.ids) for e in row) for row in [*(batches[-1] if batches else []), *rows])
+            if not batches or (len(batches[-1]) + len(rows)) * widest > self.micro_tokens:
                 batches.append([])
-            batches[-1] += [[side] for side in pair]
+            batches[-1] += rows
         return batches
+
+    def _rows(self, pairs: Sequence[list[Example]]) -> list[list[list[Example]]]:
+        """Return rows that stay together: the two sides of a pair, or one row into which several pairs are packed."""
+        if not self.width:
+            return [[[side] for side in pair] for pair in pairs]
+        sizes = [sum(len(side.ids) for side in pair) for pair in pairs]
+        return [[[side for i in row for side in pairs[i]]] for row in rows_of(sizes, self.width)]
 
     def loss(self, batch: MicroBatch) -> torch.Tensor:
         """Return the loss of the pairs of a micro-batch, summed."""
@@ -81,6 +92,7 @@ class Pairs:
 
     def noted(self) -> dict[str, float]:
         """Return the means over the pairs since the last line."""
+        self.sums = _ranks.totals(self.sums)
         count = self.sums.pop("pairs", 0.0)
         said = {name: value / count for name, value in self.sums.items()} if count else {}
         self.sums = {}
@@ -88,11 +100,13 @@ class Pairs:
 
     def state(self) -> dict[str, Any]:
         """Return the sums; the pairs themselves are the same in every run."""
-        return {"sums": dict(self.sums)}
+        found = _ranks.totals(self.sums)
+        self.restore({"sums": found})
+        return {"sums": found}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.sums = dict(state["sums"])
+        self.sums = dict(state["sums"]) if _ranks.first() else {}
 
     def _note(self, change_P2: torch.Tensor, margin_P: torch.Tensor) -> None:
         found = {

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.core.row import Message, Row
+from limbeck.train import _ranks
 from limbeck.train.examples import Example
 
 if TYPE_CHECKING:
@@ -102,13 +103,15 @@ class Prefixes:
             "entropy": t.surprise / max(1, t.tokens),
         }
         if self.reward:
-            said |= {"reward": t.reward / t.rollouts, "divergence": t.divergence / max(1, t.trained)}
+            divergence, trained = _ranks.summed(t.divergence, t.trained)
+            said |= {"reward": t.reward / t.rollouts, "divergence": divergence / max(1, trained)}
         t.rollouts, t.tokens, t.finished, t.trained = 0, 0, 0, 0
         t.surprise, t.reward, t.divergence = 0.0, 0.0, 0.0
         return said
 
     def state(self) -> dict[str, Any]:
         """Return the tally and the unused rollouts as plain values."""
+        self._only_first(*_ranks.summed(self.tally.divergence, self.tally.trained))
         kept = {
             update: [[e.row, list(e.ids), sum(e.trained), e.advantage, list(e.logprobs)] for e in documents]
             for update, documents in self.buffer.items()
@@ -119,12 +122,17 @@ class Prefixes:
         """Go on from a state."""
         for name, value in state["tally"].items():  # the objective holds the same tally
             setattr(self.tally, name, value)
+        self._only_first(self.tally.divergence, self.tally.trained)
         self.buffer = {
             update: [
                 _written(row, ids[:-new], ids[-new:], advantage, scores) for row, ids, new, advantage, scores in kept
             ]
             for update, kept in state["buffer"].items()
         }
+
+    def _only_first(self, divergence: float, trained: float) -> None:
+        # of all sums these alone are of one process's documents; what a checkpoint has summed up the first one keeps
+        self.tally.divergence, self.tally.trained = (divergence, int(trained)) if _ranks.first() else (0.0, 0)
 
     def _own(self, update: int) -> list[bool]:
         """Say which documents of an update the student writes."""
@@ -136,20 +144,28 @@ class Prefixes:
 
     def _write(self, updates: range) -> None:
         from limbeck.train._rollout import rollouts
+        from limbeck.train._spread import gathered_weights
 
         start = time.monotonic()
         places = [(u, i) for u in updates for i, mine in zip(self.plan[u], self._own(u), strict=True) if mine]
         jobs = [(u, i) for u, i in places for _ in range(self.samples)]
-        made = rollouts(
-            self.student.model,
-            [self.prompts[i] for _, i in jobs],
-            sampling=self.sampling,
-            stops=self.student.stops,
-            seeds=[[self.seed, updates.start, n] for n in range(len(jobs))],
-            rows=self.width,
-            context=self.longest,
-        )
-        rewards = self._rewards([i for _, i in jobs], made)
+
+        def share(numbers: Sequence[int]) -> list[tuple[Rollout, float]]:
+            mine = [jobs[n][1] for n in numbers]
+            written = rollouts(
+                self.student.model,
+                [self.prompts[i] for i in mine],
+                sampling=self.sampling,
+                stops=self.student.stops,
+                seeds=[[self.seed, updates.start, n] for n in numbers],
+                rows=self.width,
+                context=self.longest,
+            )
+            return list(zip(written, self._rewards(mine, written), strict=True))
+
+        with gathered_weights(self.student.model):
+            found = _ranks.dealt(range(len(jobs)), share)
+        made, rewards = [rollout for rollout, _ in found], [reward for _, reward in found]
         documents = self._documents([i for _, i in jobs], made, rewards)
         for update in updates:
             self.buffer[update] = [d for (u, _), d in zip(jobs, documents, strict=True) if u == update]
@@ -165,7 +181,7 @@ class Prefixes:
 
     def _rewards(self, rows: Sequence[int], made: Sequence[Rollout]) -> list[float]:
         if not self.reward:
-            return []
+            return [0.0] * len(made)
         tokenizer, stops = self.student.tokenizer, self.student.stops
         texts = [
             tokenizer.decode([t for t in r.tokens if t not in stops], clean_up_tokenization_spaces=False) for r in made

@@ -37,6 +37,11 @@ class Sampling:
     max_tokens: int = 256
     """Where a rollout is cut that has not ended."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether tokens are drawn by chance among all."""
+        return self.temperature > 0 and self.top_p == 1 and not self.top_k
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -108,7 +113,7 @@ def _written(
             entering = [waiting.pop() for _ in range(min(free, len(waiting)))]
             logits.append(decoder.admit([prompts[i] for i in entering]))
             running += [_Row(i, limits[i], _chances(seeds[i], limits[i]), [], []) for i in entering]
-        _choose(torch.cat(logits), running, sampling)
+        _choose(decoder, torch.cat(logits), running, sampling)
         running = _leave(decoder, running, stops, done)
     return [done[i] for i in range(len(prompts))]
 
@@ -122,10 +127,14 @@ def _chances(seed: Sequence[int], count: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(list(seed)).random(count)
 
 
-def _choose(logits_RV: torch.Tensor, running: Sequence[_Row], sampling: Sampling) -> None:
-    chances_R = torch.tensor([row.chances[len(row.tokens)] for row in running], device=logits_RV.device)
-    tokens_R = draw(logits_RV, chances_R, sampling)
-    scores_R = logits_RV.gather(1, tokens_R[:, None])[:, 0] - logits_RV.logsumexp(-1)
+def _choose(decoder: Decoder, logits_RV: torch.Tensor, running: Sequence[_Row], sampling: Sampling) -> None:
+    chances_R = torch.tensor([row.chances[len(row.tokens)] for row in running], dtype=torch.double)
+    own = getattr(decoder, "draw", None)  # a compiled decoder draws in one pass, where all tokens are allowed
+    if own is not None and sampling.plain:
+        tokens_R, scores_R = own(logits_RV, chances_R, sampling.temperature)
+    else:
+        tokens_R = draw(logits_RV, chances_R.to(logits_RV.device), sampling)
+        scores_R = logits_RV.gather(1, tokens_R[:, None])[:, 0] - logits_RV.logsumexp(-1)
     for row, token, score in zip(running, tokens_R.tolist(), scores_R.tolist(), strict=True):
         row.tokens.append(token)
         row.logprobs.append(score)

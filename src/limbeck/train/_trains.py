@@ -1,32 +1,42 @@
 """What the steps that train on the common loop share: their settings, and the files they leave behind.
 
 class Distill(Trains):      student, updates, learning_rate, … come from here
-    def make(...):
-        training = self.training(student, …)
+    def train(self, rows, context):                                in one process, or in each of several
+        student, limit, weights = self.loaded(context)             with an adapter, if asked for
+        training = self.training(student, …, loss=…, frozen=[teacher.model])
         at = training.run()
-        self.summary(folder, training, at, {"rows": 1500})        train.json
+        self.summary(training, at, {"rows": 1500})                 train.json
+        save_student(student, context.folder / "student")
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from limbeck.core.fingerprint import file_digest
+from limbeck.core.row import Row
 from limbeck.core.step import Context, Make
+from limbeck.train import _ranks
+from limbeck.train._adapter import adapt
 from limbeck.train.loop import LoopSettings, Position, Training
 from limbeck.train.optimizer import OptimizerName, make_optimizers
 from limbeck.train.packing import plan
-from limbeck.train.student import LoadedStudent, load_student
+from limbeck.train.student import LoadedStudent, Precision, load_student
+
+if TYPE_CHECKING:
+    from limbeck.train._spread import Loss
 
 SPECS = ("embedded", "hf:", "step:")
 
 
 class Trains(Make):
-    """The settings that `train.distill` and `train.preference` have in common."""
+    """The settings that all steps have in common which train on the common loop."""
 
     student: str
     """The initial weights: `embedded:student`, `hf:PATH`, or `step:NAME` for a student that this run has trained."""
@@ -60,6 +70,18 @@ class Trains(Make):
     """Updates between two lines of the curve."""
     checkpoint_every: str = "60s"
     """How often the state is saved: `60s` for seconds, `200` for updates, `0` for never."""
+    precision: Precision = "float32"
+    """What the models compute in: `bfloat16` is faster on a GPU. Weights and losses are in float32 either way."""
+    lora_rank: int = Field(default=0, ge=0)
+    """Train an adapter of this rank (LoRA) and nothing else; 0 trains all weights. The saved student has it merged in."""
+    lora_alpha: float = Field(default=0.0, ge=0)
+    """The adapter's output is multiplied by this over the rank; 0 is twice the rank."""
+    lora_modules: tuple[str, ...] = ()
+    """Which layers get an adapter, by the ends of their names such as `q_proj`; none named is all but the head."""
+    processes: int = Field(default=1, gt=0)
+    """How many processes of this machine share each update, one for each GPU; see docs/multi_gpu.md."""
+    shard: bool = False
+    """Keep a part of each weight in every process (FSDP2) instead of a whole copy (DDP); for what does not fit otherwise."""
 
     @field_validator("checkpoint_every", mode="before")
     @classmethod
@@ -76,6 +98,18 @@ class Trains(Make):
                 raise ValueError(f"write {name} as embedded, embedded:student, hf:PATH or step:NAME")
         return self
 
+    def make(self, rows: list[Row], context: Context) -> Iterable[Row]:
+        """Train here, or hand the work to as many processes as are asked for; return the rows."""
+        if self.processes > 1 and not _ranks.together():
+            from limbeck.train.worker import launch
+
+            return launch(self, rows, context)
+        return self.train(rows, context)
+
+    def train(self, rows: list[Row], context: Context) -> Iterable[Row]:
+        """Train and save; return the rows, those that could not be used dropped with the reason."""
+        raise TypeError(f"{self.called()} defines no train()")
+
     def _models(self) -> tuple[str, ...]:
         """The fields that name models."""
         return ("student",)
@@ -90,17 +124,45 @@ class Trains(Make):
     def loaded(self, context: Context) -> tuple[LoadedStudent, int, str]:
         """Return the student, the most tokens of a document, and the digest of the initial weights."""
         source = context.model(self.student)
-        student = load_student(source, chat_template=self.chat_template)
+        student = self._adapted(load_student(source, chat_template=self.chat_template))
         return student, min(self.max_length, longest(student) or self.max_length), file_digest(source)
 
     def planned(self, rows: int, batch: int) -> list[list[int]]:
         """Return the rows of each update, `batch` of them: shuffled epochs, one after the other."""
         return plan([1] * rows, batch_tokens=batch, seed=self.seed, updates=self.updates, epochs=self.epochs)
 
-    def training(self, student: LoadedStudent, context: Context, identity: str, **given: Any) -> Training:
-        """Return the training run; `given` are the fields of `Training` that differ from step to step."""
+    def _adapted(self, student: LoadedStudent) -> LoadedStudent:
+        """Return the student with its precision, and with an adapter where one is asked for."""
+        if not self.lora_rank:
+            return replace(student, precision=self.precision)
+        view = adapt(
+            student.model, rank=self.lora_rank, alpha=self.lora_alpha, modules=self.lora_modules, seed=self.seed
+        )
+        return replace(student, precision=self.precision, adapter=view)
+
+    def training(
+        self,
+        student: LoadedStudent,
+        context: Context,
+        identity: str,
+        *,
+        loss: Loss,
+        frozen: Sequence[Any] = (),
+        loop: Mapping[str, Any] | None = None,
+        **given: Any,
+    ) -> Training:
+        """Return the training run.
+
+        `loss` gives the summed loss of a micro-batch; `frozen` are the models that it reads beside the student (a
+        teacher), so that they are sharded too; `loop` and `given` are the fields of `LoopSettings` and `Training` that
+        differ from step to step.
+        """
+        from limbeck.train._spread import Spread
+
+        spread = Spread(student.model, loss, frozen=frozen, shard=self.shard)
         return Training(
             model=student.model,
+            loss=spread,
             optimizers=make_optimizers(
                 student.model,
                 self.optimizer,
@@ -108,7 +170,7 @@ class Trains(Make):
                 weight_decay=self.weight_decay,
                 betas=self.betas,
             ),
-            settings=self._settings(),
+            settings=replace(self._settings(), **(loop or {})),
             folder=context.folder,
             identity=identity,
             pad=student.pad,
@@ -135,9 +197,10 @@ class Trains(Make):
 
     def summary(self, training: Training, at: Position, more: dict[str, Any]) -> None:
         """Write train.json: what was trained on what, for how long."""
+        parameters = list(training.model.parameters())
         found = {
             "student": self.student,
-            "parameters": sum(p.numel() for p in training.model.parameters()),
+            "parameters": sum(p.numel() for p in parameters),
             "updates": at.update,
             "resumed_at": training.resumed_at,
             "tokens": at.tokens,
@@ -147,8 +210,14 @@ class Trains(Make):
             "first_loss": at.first_loss,
             "last_loss": at.last_loss,
             "device": training.device,
+            "processes": training.loss.world,
+            "packed": training.settings.width > 0,
             "seed": self.seed,
         }
+        if self.lora_rank:
+            found["trained_parameters"] = sum(p.numel() for p in parameters if p.requires_grad)
+        if not _ranks.first():
+            return
         writing = training.folder / "train.json.writing"
         writing.write_text(json.dumps(found | more, indent=1) + "\n", encoding="utf-8")
         writing.replace(training.folder / "train.json")

@@ -21,6 +21,11 @@ PPO where `refresh` reuses rollouts). `kl` large is distillation alone, `kl` 0 i
     07-distill/  student/  curve.jsonl  train.json  checkpoints/      as train.sft; a line of the curve says also
                  rollout_length, finished (share that ended), entropy (of the student's own tokens, in nats), reward
 
+The teacher is one of three. Weights that are here (`embedded`, `hf:PATH`, `step:NAME`) give the whole distribution. A server
+(`openai:MODEL@ADDRESS`: vLLM, llama.cpp) tells its `teacher_k` likeliest tokens at each place of the text, and a cache
+(`step:NAME` of a train.cache_logits, `cache:PATH`) has them on disk for texts that are given; what they do not name is one
+more token to the loss (`tail`).
+
 Before anything is trained, student and teacher are held against each other: tokenizers by encoding the texts with both,
 ends of turn, chat templates, vocabulary sizes. Each of these differs silently somewhere, and trains on noise.
 """
@@ -28,22 +33,26 @@ ends of turn, chat templates, vocabulary sizes. Each of these differs silently s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from limbeck.core.errors import UsageError
 from limbeck.core.find import find_step, own_file
-from limbeck.core.fingerprint import code_version, digest, file_digest
+from limbeck.core.fingerprint import code_version, digest
 from limbeck.core.row import Row
 from limbeck.core.step import Context, Make
+from limbeck.train._likeliest import Likeliest
+from limbeck.train._logit_store import HEADER, StoredTop
 from limbeck.train._prefixes import Prefixes
 from limbeck.train._reward import Reward
+from limbeck.train._teachers import CACHE, Opened, open_teacher
 from limbeck.train._tokens_match import check_stops, check_templates, check_tokenizers, check_vocabularies
-from limbeck.train._trains import Trains
+from limbeck.train._trains import SPECS, Trains
 from limbeck.train.examples import Example, check_rows, encode, encode_prompts
-from limbeck.train.student import LoadedStudent, load_teacher, save_student
+from limbeck.train.student import LoadedStudent, save_student
 
 if TYPE_CHECKING:
     from limbeck.train._objective import Objective
@@ -58,7 +67,7 @@ class Distill(Trains, Make):
     isolated: ClassVar[bool] = True
 
     teacher: str
-    """Whose distribution is learnt: `embedded`, `hf:PATH` or `step:NAME`; weights that are here, and the same tokenizer."""
+    """Whose distribution is learnt: `embedded`, `hf:PATH`, `step:NAME`, `openai:MODEL@ADDRESS`, or `cache:PATH`; see above."""
     prefix: Literal["student", "data", "mixed"] = "student"
     """Whose texts are trained on: the `student`'s own (on-policy), the rows' responses (`data`), or some of each."""
     student_share: float = Field(default=0.5, ge=0, le=1)
@@ -73,6 +82,10 @@ class Distill(Trains, Make):
     """Divides the student's logits within the loss; has nothing to do with sampling."""
     teacher_temperature: float = Field(default=1.0, gt=0)
     """Divides the teacher's logits within the loss; under 1 sharpens the teacher."""
+    teacher_k: int = Field(default=20, gt=0)
+    """How many tokens a server is asked for at each place. vLLM gives 20 unless started with --max-logprobs."""
+    tail: Literal["bucket", "renormalise", "full"] = "bucket"
+    """What becomes of the tokens that a server or a cache does not name; see docs/distillation-losses.md."""
     t_squared: bool = False
     """Multiply the loss by the square of the student's temperature (Hinton et al. 2015)."""
     shared_vocabulary: bool = False
@@ -89,6 +102,8 @@ class Distill(Trains, Make):
     """The longest text the student writes; a longer one is cut, and trained on as far as it goes."""
     batch: int = Field(default=32, gt=0)
     """Documents in one update."""
+    pack_width: int = Field(default=0, ge=0)
+    """Pack documents into rows of this many tokens; 0 puts one in a row, which is faster for short ones."""
     samples: int = Field(default=1, gt=0)
     """Texts for each prompt of an update; with a `reward`, the group whose mean is the baseline: 4 to 16."""
     refresh: int = Field(default=1, gt=0)
@@ -116,51 +131,88 @@ class Distill(Trains, Make):
             raise ValueError("a reward needs a temperature above 0: greedy texts of one prompt are all the same")
         return self
 
-    def _models(self) -> tuple[str, ...]:
-        return ("student", "teacher")
+    @field_validator("teacher")
+    @classmethod
+    def _teacher_named(cls, value: str) -> str:
+        if not value.startswith((*SPECS, "openai:", CACHE)):
+            raise ValueError("write teacher as embedded, hf:PATH, step:NAME, openai:MODEL@ADDRESS or cache:PATH")
+        return value
 
     def watch(self) -> list[Path]:
         """Models and a verifier of the user's own, given by path, are part of the fingerprint."""
         mine = own_file(self.reward)
-        return [*super().watch(), *([Path(mine[0]).expanduser()] if mine else [])]
+        paths = [Path(mine[0])] if mine else []
+        paths += [Path(self.teacher.removeprefix("hf:"))] if self.teacher.startswith("hf:") else []
+        paths += [Path(self.teacher.removeprefix(CACHE), HEADER)] if self.teacher.startswith(CACHE) else []
+        return [*super().watch(), *(path.expanduser() for path in paths if path.expanduser().exists())]
 
     @property
     def share(self) -> float:
         """The share of documents that the student writes."""
         return {"student": 1.0, "data": 0.0, "mixed": self.student_share}[self.prefix]
 
-    def make(self, rows: list[Row], context: Context) -> Iterable[Row]:
+    def train(self, rows: list[Row], context: Context) -> Iterable[Row]:
         """Check, train, save; return the rows, those that could not be used dropped with the reason."""
         check_rows(rows, responses=self.share < 1)
         reward = Reward(self.reward, self.reward_score, self.reward_fields) if self.reward else None
         student, limit, weights = self.loaded(context)
-        source = context.model(self.teacher)
-        teacher = load_teacher(source)
-        shared = self._compared(student, teacher, rows)
-        kept, documents, reasons = self._documents(rows, student, limit)
-        if not kept:
-            raise UsageError(f"No row can be trained on; the first of them: {next(iter(reasons.values()))}.")
-        prompts = encode_prompts(kept, student.tokenizer)
-        plan = self.planned(len(kept), self.batch // self.samples)
-        stream = self._stream(student, kept, prompts, documents, plan, limit, reward)
-        verifier = code_version(find_step(self.reward)) if self.reward else ""
-        texts = [
-            [row.id, list(ids), list(e.ids) if e else []] for row, ids, e in zip(kept, prompts, documents, strict=True)
-        ]
-        identity = digest([self.fields(), weights, file_digest(source), verifier, texts])
-        objective = self._objective(student, teacher, shared, stream)
-        training = self.training(
-            student, context, identity, loss=objective.loss, examples=[], updates=plan, stream=stream
-        )
-        at = training.run()
-        self.summary(training, at, self._told(rows, kept, stream, objective.lost))
+        with closing(open_teacher(self.teacher, self.teacher_k, context)) as opened:
+            opened.compute_in(self.precision)
+            shared = self._compared(student, opened, rows)
+            kept, documents, reasons = self._documents(rows, student, limit)
+            if not kept:
+                raise UsageError(f"No row can be trained on; the first of them: {next(iter(reasons.values()))}.")
+            if isinstance(opened.teacher, StoredTop):
+                opened.teacher.check([document for document in documents if document])
+            prompts = encode_prompts(kept, student.tokenizer)
+            plan = self.planned(len(kept), self.batch // self.samples)
+            stream = self._stream(student, kept, prompts, documents, plan, limit, reward)
+            objective = self._objective(student, opened.teacher, shared, stream)
+            training = self.training(
+                student,
+                context,
+                self._identity(weights, opened, kept, prompts, documents),
+                loss=objective.loss,
+                frozen=opened.models(),
+                loop={"width": self.pack_width if opened.packs(student) else 0},
+                examples=[],
+                updates=plan,
+                stream=stream,
+            )
+            at = training.run()
+            self.summary(training, at, self._told(rows, kept, stream, objective.lost) | opened.told())
         save_student(student, context.folder / "student")
         return [row.drop(f"{self.called()}: {reasons[row.id]}") if row.id in reasons else row for row in rows]
 
-    def _compared(self, student: LoadedStudent, teacher: LoadedStudent, rows: Sequence[Row]) -> int | None:
+    def _identity(
+        self,
+        weights: str,
+        opened: Opened,
+        rows: Sequence[Row],
+        prompts: Sequence[Sequence[int]],
+        documents: Sequence[Example | None],
+    ) -> str:
+        """Return what a checkpoint belongs to: settings, weights of both, the verifier's code, and the texts."""
+        verifier = code_version(find_step(self.reward)) if self.reward else ""
+        texts = [
+            [row.id, list(ids), list(e.ids) if e else []] for row, ids, e in zip(rows, prompts, documents, strict=True)
+        ]
+        return digest([self.fields(), weights, opened.identity, verifier, texts])
+
+    def _compared(self, student: LoadedStudent, opened: Opened, rows: Sequence[Row]) -> int | None:
         """Hold student and teacher against each other; return on how many first ids they are compared, None for all."""
         texts = [message.content for row in rows[:PROBED_ROWS] for message in row.messages]
-        check_tokenizers(student.tokenizer, teacher.tokenizer, texts)
+        check_tokenizers(student.tokenizer, opened.tokenizer(student.tokenizer), texts[: opened.probes])
+        teacher = opened.teacher
+        if isinstance(teacher, StoredTop):
+            if self.share > 0:
+                raise UsageError(
+                    f"{self.called()}: a cache knows the texts it was made of and no others, so it can not teach on what the "
+                    "student writes; set prefix to 'data', or name a teacher that can be asked."
+                )
+            check_vocabularies(student.width, teacher.vocabulary, student.width, self.shared_vocabulary)
+        if not isinstance(teacher, LoadedStudent):
+            return None
         if not self.other_template:
             check_templates(student.tokenizer, teacher.tokenizer)
         if self.share > 0:
@@ -216,7 +268,7 @@ class Distill(Trains, Make):
         )
 
     def _objective(
-        self, student: LoadedStudent, teacher: LoadedStudent, shared: int | None, stream: Prefixes
+        self, student: LoadedStudent, teacher: LoadedStudent | Likeliest, shared: int | None, stream: Prefixes
     ) -> Objective:
         from limbeck.train._objective import Objective
 
@@ -227,8 +279,7 @@ class Distill(Trains, Make):
             "student_temperature": self.student_temperature,
             "teacher_temperature": self.teacher_temperature,
             "t_squared": self.t_squared,
-            "shared": shared,
-        }
+        } | ({"shared": shared} if isinstance(teacher, LoadedStudent) else {"tail": self.tail})
         return Objective(student, teacher, options, rewarded=bool(self.reward), kl=self.kl, tally=stream.tally)
 
     def _told(

@@ -36,6 +36,7 @@ from limbeck.core.errors import InputError, UsageError
 from limbeck.core.fingerprint import digest, file_digest
 from limbeck.core.row import Message, Row
 from limbeck.core.step import Context, Make
+from limbeck.train import _ranks
 from limbeck.train._pairs import Pair, Pairs, scored
 from limbeck.train._tokens_match import check_tokenizers
 from limbeck.train._trains import Trains
@@ -58,13 +59,15 @@ class Preference(Trains, Make):
     """What the student is compared with: `embedded:student`, `hf:PATH`, `step:NAME`; empty is the student before training."""
     batch: int = Field(default=16, gt=0)
     """Pairs in one update."""
+    pack_width: int = Field(default=0, ge=0)
+    """Pack whole pairs into rows of this many tokens; 0 gives each answer a row, which is faster for short ones."""
     learning_rate: float = Field(default=2e-4, gt=0)
     """The peak learning rate. The default suits the embedded students; a model of a billion weights wants about 5e-7."""
 
     def _models(self) -> tuple[str, ...]:
         return ("student", "reference") if self.reference else ("student",)
 
-    def make(self, rows: list[Row], context: Context) -> Iterable[Row]:
+    def train(self, rows: list[Row], context: Context) -> Iterable[Row]:
         """Score the pairs by the reference, train, save; return the rows, those that could not be used dropped."""
         check_rows(rows)
         student, limit, weights = self.loaded(context)
@@ -76,7 +79,8 @@ class Preference(Trains, Make):
         identity = digest([self.fields(), weights, file_digest(source) if source else "", told])
         self._compare(pairs, student, source, context, identity)
         plan = self.planned(len(pairs), self.batch)
-        stream = Pairs(student, pairs, self.loss, self.beta, self.length_normalized, self.micro_tokens)
+        width = self.pack_width if student.packable else 0
+        stream = Pairs(student, pairs, self.loss, self.beta, self.length_normalized, self.micro_tokens, width)
         training = self.training(
             student,
             context,
@@ -85,6 +89,7 @@ class Preference(Trains, Make):
             examples=[],
             updates=plan,
             stream=stream,
+            loop={"width": width},
             split=stream.split,
             weigh=lambda documents: len(documents) // 2,
         )
@@ -105,12 +110,16 @@ class Preference(Trains, Make):
                 for pair, scores in zip(pairs, found["scores"], strict=True):
                     pair.reference = (scores[0], scores[1])
                 return
-        model = load_teacher(source) if source else student
+        model = replace(load_teacher(source), precision=self.precision) if source else student
         if source:
             check_tokenizers(student.tokenizer, model.tokenizer)
-        scores = scored(model, [e for p in pairs for e in (p.chosen, p.rejected)], self.micro_tokens, context.progress)
+        sides = [e for p in pairs for e in (p.chosen, p.rejected)]
+        # an adapter is still all zeros here: the student is its own base
+        scores = _ranks.dealt(sides, lambda mine: scored(model, mine, self.micro_tokens, context.progress))
         for place, pair in enumerate(pairs):
             pair.reference = (scores[2 * place], scores[2 * place + 1])
+        if not _ranks.first():
+            return
         writing = file.with_suffix(".writing")
         writing.write_text(json.dumps({"identity": identity, "scores": [p.reference for p in pairs]}), encoding="utf-8")
         writing.replace(file)

@@ -16,10 +16,10 @@ embeddings for all its tokens. Two properties that make training fast are not as
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.core.errors import InputError, UsageError
 from limbeck.core.loading import LOADING
@@ -28,6 +28,8 @@ from limbeck.train.packing import MicroBatch, collate
 
 if TYPE_CHECKING:
     import torch
+
+Precision = Literal["float32", "bfloat16"]
 
 PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}{% for m in messages %}{{ m['role'] | capitalize }}:{{ '\n' + m['content'] }}"
@@ -53,6 +55,10 @@ class LoadedStudent:
     device: str
     separable: bool
     packable: bool
+    precision: Precision = "float32"
+    """What the model computes in; its weights and all losses are in float32."""
+    adapter: Any = None
+    """peft's view of the model, where only an adapter is trained."""
 
     @property
     def width(self) -> int:
@@ -215,17 +221,27 @@ def _windowed(config: Any) -> bool:
 
 def predicting_states(student: LoadedStudent, batch: MicroBatch) -> torch.Tensor:
     """Return the last hidden states of a separable model at the positions whose next token is trained on: [T, D]."""
-    states_BSD: torch.Tensor = student.model.base_model(**_given(batch)).last_hidden_state
-    return states_BSD[batch.predicts_BS]
+    with _computing(student):
+        states_BSD: torch.Tensor = student.model.base_model(**_given(batch)).last_hidden_state
+    return states_BSD[batch.predicts_BS].float()
 
 
 def predicting_logits(student: LoadedStudent, batch: MicroBatch) -> torch.Tensor:
     """Return the logits at the positions whose next token is trained on: [T, V], no others where the model allows it."""
-    if student.separable:
-        logits_TV: torch.Tensor = student.model.get_output_embeddings()(predicting_states(student, batch))
-        return logits_TV
-    whole_BSV: torch.Tensor = student.model(**_given(batch)).logits
+    with _computing(student):
+        if student.separable:
+            logits_TV: torch.Tensor = student.model.get_output_embeddings()(predicting_states(student, batch))
+            return logits_TV
+        whole_BSV: torch.Tensor = student.model(**_given(batch)).logits
     return whole_BSV[batch.predicts_BS]
+
+
+def _computing(student: LoadedStudent) -> AbstractContextManager[Any]:
+    if student.precision == "float32":
+        return nullcontext()
+    import torch
+
+    return torch.autocast(torch.device(student.device).type, torch.bfloat16)
 
 
 def _given(batch: MicroBatch) -> dict[str, Any]:
@@ -243,19 +259,32 @@ def summed_loss(student: LoadedStudent, batch: MicroBatch) -> torch.Tensor:
 
 
 def save_student(student: LoadedStudent, folder: Path) -> None:
-    """Write the student as a Hugging Face folder; it appears under its name only when it is whole."""
+    """Write the student as a Hugging Face folder; it appears under its name only when it is whole.
+
+    An adapter is merged into it, and stands beside it alone in `adapter`. Of several processes all call it, one writes.
+    """
     import shutil
 
     from transformers import GenerationConfig
 
+    from limbeck.train import _ranks
+    from limbeck.train._adapter import merged, save_adapter
+    from limbeck.train.checkpoint import all_weights
+
+    weights = all_weights(student.model)
+    if not _ranks.first():
+        return
     writing = folder.with_name(folder.name + ".writing")
     for old in (writing, folder):
         if old.exists():
             shutil.rmtree(old)
+    if student.adapter is not None:
+        save_adapter(student.adapter, weights, folder.with_name("adapter"))
+        weights = merged(student.model, weights)
     # defaults of the original, such as top_p 0.95, would silently change how the student is sampled (trl#6337)
     student.model.generation_config = GenerationConfig(
         bos_token_id=student.tokenizer.bos_token_id, eos_token_id=sorted(student.stops), pad_token_id=student.pad
     )
-    student.model.save_pretrained(writing)
+    student.model.save_pretrained(writing, state_dict=weights)
     student.tokenizer.save_pretrained(writing)
     writing.rename(folder)
