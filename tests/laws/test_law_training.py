@@ -13,7 +13,7 @@ from limbeck import Message, Recipe, Row, Source, api
 from limbeck.core.errors import LimbeckError
 from limbeck.core.find import find_step, step_names
 from limbeck.core.row import new_row
-from limbeck.core.step import Each
+from limbeck.core.step import Each, Whole
 
 RULES = ("score.heuristics",)
 """What writes a score for each of many rules; its own tests hold its gold."""
@@ -22,21 +22,22 @@ TRAINERS = [n for n in step_names() if n.startswith("train.") and n != "train.qu
 """What trains a language model; a classifier of quality reads prompts as they stand."""
 
 
-OPINIONS = ("score.judge", "score.process")
+OPINIONS = ("score.agreement", "score.judge", "score.process")
 """What scores by an opinion, or only the steps: it writes no `verified` and no verdict."""
 
 
 @pytest.mark.parametrize("name", VERIFIERS)
 def test_a_verifier_scores_its_gold_one_and_its_planted_errors_zero(name: str) -> None:
     kind = find_step(name)
-    assert issubclass(kind, Each)
+    assert issubclass(kind, Each | Whole)
     if name == "score.tasks":
         pytest.importorskip("reasoning_gym", reason="SKIPPED: reasoning-gym is not installed.")
     step = kind(**{field: "echo" for field, info in kind.model_fields.items() if info.is_required()})
     examples = kind.validate()  # type: ignore[call-arg,arg-type,var-annotated,misc]
     assert {score for _, score in examples} == {0.0, 1.0} and len(examples) >= 4
     for row, score in examples:
-        judged = drive(step, row, row.extra.get("replies", ()))
+        replies = row.extra.get("replies", ())
+        judged = step.whole([row])[0] if isinstance(step, Whole) else drive(step, row, replies)
         assert judged.dropped is None and judged.scores[name.removeprefix("score.")] == score, (row.task, row.response)
         if name in OPINIONS:
             assert "verified" not in judged.scores and "verdict" not in judged.labels
