@@ -32,6 +32,8 @@ from limbeck.core.errors import UsageError
 
 START = 64
 LONGEST_PAUSE = 120.0
+ENOUGH = 8
+"""So many have to be turned away, and most of those that came back, before it is taken for a refusal of all."""
 TRIAL_EVERY = 4
 """Of so many times that a share is turned away, the first is put to a trial: a verdict may be wrong, or out of date."""
 
@@ -128,7 +130,7 @@ class Gate:
         self._turned_away += 1
         if self._trial is not None:
             self._judge(self._trial, True)
-        if retry_after and self._turned_away >= 3 and self._turned_away > self._accepted:
+        if retry_after and self._turned_away >= ENOUGH and self._turned_away > self._accepted:
             self.pause(retry_after)
         if self._trial is None:
             self._weigh()
@@ -160,7 +162,7 @@ class Gate:
     def _weigh(self) -> None:
         """At the end of a round, or of a burst that nothing survives, become what was accepted of it."""
         seen = self._accepted + self._turned_away
-        refused_all = self._turned_away >= 8 and not self._accepted
+        refused_all = self._turned_away >= ENOUGH and not self._accepted
         if seen < self.limit and not refused_all:
             return
         share, spread = self._turned_away / seen, math.sqrt(self._noise * (1.0 - self._noise) / seen)
@@ -256,7 +258,7 @@ class Trial:
         """Count one request; return the verdict, once there is one. It is `worse` where more than half are turned away."""
         self._seen += 1
         self._turned_away += turned_away
-        if self._turned_away >= 8 and self._turned_away > 0.5 * self._seen:
+        if self._turned_away >= ENOUGH and self._turned_away > 0.5 * self._seen:
             return "worse"
         before, rare = (self._expected, self.RARE) if turned_away else (1.0 - self._expected, 1.0 - self.RARE)
         self._likelier += math.log(before / rare)

@@ -45,7 +45,7 @@ class Patience:
         """Return the seconds to wait after the given attempt: at least what the server asked for, else exponential."""
         jitter = (int(request[:8], 16) * 2654435761 * (attempt + 1) % 2**32) / 2**32
         grown = min(self.longest, self.first * 2.0 ** min(attempt - 1, 20)) * (0.5 + jitter)
-        return grown if error.retry_after is None else error.retry_after + 0.1 * min(grown, 10.0)
+        return grown if error.retry_after is None else error.retry_after + 0.1 * min(grown, 2.0)
 
 
 class Health:
