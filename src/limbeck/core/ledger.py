@@ -93,7 +93,7 @@ def bought(usage: Usage, answers: int, *, tokens_cached: int = 0, retries: int =
 
 
 class Ledger:
-    """Totals per step: of this session in memory, of the sessions before from `ledger.jsonl`.
+    """Totals per step: of the current session in memory, of the sessions before from `ledger.jsonl`.
 
     `cap` is in US dollars for all sessions of the run together; None is no cap.
     """
@@ -182,7 +182,7 @@ class Ledger:
         self.totals.setdefault(step, Total()).cached += answers
 
     def so_far(self, step: str) -> Total:
-        """Return a step's total over all sessions; `cached` is that of this session, or of the last that had any."""
+        """Return a step's total over all sessions; `cached` is that of the current session, or of the last that had any."""
         before, now = self.before.get(step, Total()), self.totals.get(step, Total())
         total = Total()
         total.add(before)
@@ -191,7 +191,7 @@ class Ledger:
         return total
 
     def close_step(self, step: str) -> Total:
-        """Write a step's line of this session, once, and return its total over all sessions."""
+        """Write a step's line of the current session, once, and return its total over all sessions."""
         total = self.totals.get(step)
         if self.path is not None and total is not None and step not in self._written:
             self._written.add(step)

@@ -49,14 +49,14 @@ class Patience:
 
 
 class Health:
-    """What an endpoint has let pass in this session, to tell a bad row from a bad endpoint."""
+    """What an endpoint has let pass in the current session, to tell a bad row from a bad endpoint."""
 
     def __init__(self, patience: Patience, tolerate: float) -> None:
         self.patience = patience
         self.passed = 0
         """Answers, also those of earlier sessions that the cache gave."""
         self.answered = False
-        """Whether it has answered in this session."""
+        """Whether it has answered in the current session."""
         self.given_up = 0
         self._share = max(GIVEN_UP_SHARE, tolerate)
         self._failing_since: float | None = None

@@ -177,14 +177,13 @@ class Exchange:
     def _write(self, descriptor: int) -> None:
         """Write as much as is taken; when all is written, or nobody reads any more, stop."""
         left = self.writers[descriptor]
-        try:
-            while left:
-                left = left[os.write(descriptor, left[:CHUNK]) :]
-        except BlockingIOError:
-            self.writers[descriptor] = left
-            return
-        except OSError:
-            pass  # the program has closed its end: what it does not read it need not be sent
+        with contextlib.suppress(OSError):  # the program has closed its end: what it does not read it need not be sent
+            try:
+                while left:
+                    left = left[os.write(descriptor, left[:CHUNK]) :]
+            except BlockingIOError:
+                self.writers[descriptor] = left
+                return
         del self.writers[descriptor]
         if descriptor in self.readers:
             with contextlib.suppress(OSError):  # not registered yet

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 
@@ -85,11 +86,10 @@ def nearby(node: Node) -> float | None:
 
 def _same_at(left: Node, right: Node, point: Values, tolerance: float, real_only: bool) -> Outcome | None:
     """Compare at one point; None where one of the two is not defined there, or not real although that is asked."""
-    try:
+    # where there is no exact value at this point, such as a root of 2, it is worked out to more and more digits
+    with suppress(ArithmeticError):
         if not tolerance:
             return "same" if exact(left, point) == exact(right, point) else "different"
-    except ArithmeticError:
-        pass  # no exact value at this point, such as a root of 2: it is worked out to more and more digits instead
     outcome: Outcome = "vague"
     for digits in DIGITS:
         try:
